@@ -1,0 +1,32 @@
+# Each target makes the environment first when it is missing. PYTHON chooses the interpreter, 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: install demo test lint bench clean
+
+install: $(BIN)/va
+
+$(BIN)/va: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -e '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/va demo --out demo
+
+test: install
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/va demo --out demo
+	$(BIN)/python benchmarks/region_term.py demo/corpus demo/features --out demo/region_term
+
+clean:
+	rm -rf $(VENV) demo

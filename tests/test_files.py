@@ -1,0 +1,129 @@
+"""Files are whole or absent, names are safe, hashes are those of the bytes."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from va import files
+from va.errors import VAError
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file.txt"
+    with files.replacing(target) as temporary:
+        temporary.write_text("half")
+        assert not target.exists()
+        assert temporary.parent == target.parent  # a rename across file systems would not be atomic
+    assert target.read_text() == "half"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="interrupted"), files.replacing(target) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError("interrupted")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, order = tmp_path / "file.txt", []
+    monkeypatch.setattr(files, "_sync", lambda path: order.append((path.name, target.exists())))
+    files.write_text(target, "text")
+    assert [there for _, there in order] == [False, True]
+    assert order[1][0] == tmp_path.name  # the folder, so that the new name itself survives a power cut
+
+
+def test_what_cannot_be_written_is_a_mistake_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(VAError, match=r"file/inner.txt: cannot be written \(Not a directory|File exists"):
+        files.write_text(tmp_path / "file" / "inner.txt", "text")
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    data = {"name": "Åsa", "values": [0.1, 1e-30, -5], "none": None}
+    files.write_json(tmp_path / "a.json", data)
+    assert files.read_json(tmp_path / "a.json", what="x", hint="y") == data
+    assert "Åsa" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_json_refuses_nan_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Out of range float values"):
+        files.write_json(tmp_path / "a.json", {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b'{"a": "\xff"}', b"3"])
+def test_what_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(VAError, match=r"a.json: is not a manifest") as caught:
+        files.read_json(tmp_path / "a.json", what="a manifest", hint="Make it again.")
+    assert caught.value.hint == "Make it again."
+
+
+def test_missing_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VAError, match=r"a.json: cannot be read as a manifest \(No such file"):
+        files.read_json(tmp_path / "a.json", what="a manifest", hint="Make it.")
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
+def test_hash_is_that_of_all_bytes(tmp_path: Path, size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "a").write_bytes(content[:size])
+    assert files.hash_file(tmp_path / "a") == hashlib.blake2b(content[:size], digest_size=16).hexdigest()
+
+
+LONG = "x" * 300
+NAMES = [
+    "video55_left",
+    "1-30-1280x720",
+    "a/b",
+    "a\\b",
+    "a%2Fb",
+    "..",
+    ".",
+    ".hidden",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "C:\\x",
+    "Åsa 1",
+    "名前",
+    "a~b",
+    "con\n",
+    LONG,
+    LONG + "y",
+    "y" + LONG,
+    "/" * 60,
+    f"{'x' * 80}~{hashlib.blake2b(LONG.encode(), digest_size=16).hexdigest()}",  # what LONG itself becomes
+]
+
+
+def test_any_id_gives_a_safe_name_of_its_own(tmp_path: Path) -> None:
+    names = [files.safe_name(text) for text in NAMES]
+    assert len(set(names)) == len(NAMES)
+    for name in names:
+        assert name.isascii() and len(name) <= 120
+        assert not set(name) & set('/\\:*?"<>|\n ')
+        path = (tmp_path / f"{name}.h5").resolve()
+        assert path.parent == tmp_path.resolve()
+        path.write_text(name)  # the file system takes it
+    assert all((tmp_path / f"{name}.h5").read_text() == name for name in names)
+
+
+def test_plain_names_stay_readable() -> None:
+    assert files.safe_name("video55_left") == "video55_left"
+    assert files.safe_name("a b/c") == "a%20b%2Fc"
+    assert files.safe_name(LONG).startswith("x" * 80)
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+
+
+@given(text, text)
+def test_different_ids_never_share_a_name(first: str, second: str) -> None:
+    assert (files.safe_name(first) == files.safe_name(second)) is (first == second)

@@ -1,0 +1,226 @@
+"""How a setting travels: one frozen dataclass per stage <-> TOML <-> CLI options <-> digest.
+
+Standard library only, because every `config.py` and `cli.py` import it and `va --help` must stay quick.
+A stage's `config.py` declares each setting once: the field gives name, type and default, the docstring
+under it gives the help text. `options.py` turns the same fields into CLI options.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import inspect
+import itertools
+import json
+import math
+import textwrap
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from va.errors import VAError
+
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One field of a stage's config, as the CLI and the TOML reader see it.
+
+    Args:
+        name: Field name, which is also the TOML key; `--out-dir` on the command line for `out_dir`.
+        kind: Its type: bool, int, float, str, Path, a Literal of strings, or a tuple of one of these.
+        default: Its default, or `dataclasses.MISSING` when the user must give it.
+        help: The docstring under the field.
+        positional: True for a CLI argument without dashes.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+    positional: bool
+
+
+def argument(**options: Any) -> Any:
+    """A dataclass field that is a positional CLI argument and a path, so outside the digest."""
+    return dataclasses.field(metadata={"positional": True, "digest": False}, **options)
+
+
+def outside_digest(**options: Any) -> Any:
+    """A dataclass field that does not change results: paths, device, worker count."""
+    return dataclasses.field(metadata={"digest": False}, **options)
+
+
+def settings_of(cls: type) -> tuple[Setting, ...]:
+    """List the settings of a config dataclass in the order they are declared."""
+    hints = typing.get_type_hints(cls)
+    helps = _field_docstrings(cls)
+    found = []
+    for field in dataclasses.fields(cls):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        found.append(
+            Setting(
+                name=field.name,
+                kind=_without_none(hints[field.name]),
+                default=default,
+                help=helps.get(field.name, ""),
+                positional=bool(field.metadata.get("positional")),
+            )
+        )
+    return tuple(found)
+
+
+def resolve(cls: type[Config], *, section: str, file: Path | None, flags: Mapping[str, Any]) -> Config:
+    """Build a config from defaults, then a TOML file's section, then flags; the later wins.
+
+    Args:
+        cls: The stage's config dataclass.
+        section: Table of the TOML file that belongs to this stage, e.g. `train`.
+        file: TOML file, or None.
+        flags: Values from the command line; None means "not given".
+
+    Raises:
+        VAError: An unknown key, a value of the wrong type or out of range, or a missing required setting.
+    """
+    known = {setting.name: setting for setting in settings_of(cls)}
+    values: dict[str, Any] = {}
+    for key, value in (_toml_section(file, section) if file else {}).items():
+        if key not in known:
+            raise VAError(
+                f"{file}: [{section}] has no setting named '{key}'",
+                f"Known settings: {', '.join(known)}.",
+            )
+        values[key] = convert(value, known[key].kind, where=f"{file}: [{section}] {key}")
+    for key, value in flags.items():
+        if value is not None:
+            values[key] = convert(value, known[key].kind, where=flag_name(known[key]))
+    for setting in known.values():
+        if setting.default is dataclasses.MISSING and setting.name not in values:
+            raise VAError(
+                f"{flag_name(setting)} is missing",
+                f"Give it on the command line, or as '{setting.name}' under [{section}] in a --config file.",
+            )
+    return cls(**values)
+
+
+def flag_name(setting: Setting) -> str:
+    """Spell a setting as the user types it: `CORPUS` for an argument, `--batch-size` for an option."""
+    return setting.name.upper() if setting.positional else "--" + setting.name.replace("_", "-")
+
+
+def type_label(kind: Any) -> str:
+    """Describe a setting's type for help texts and errors, e.g. `INT` or `both|face|voice`."""
+    if typing.get_origin(kind) is typing.Literal:
+        return "|".join(typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return f"{type_label(typing.get_args(kind)[0])},..."
+    return {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: "true|false"}[kind]
+
+
+def convert(value: Any, kind: Any, *, where: str) -> Any:
+    """Turn text from the command line, or a TOML value, into a setting's type.
+
+    Raises:
+        VAError: The value is not of that type; `where` names the option or the key.
+    """
+    if typing.get_origin(kind) is tuple:
+        items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise VAError(f"{where}: {value!r} is not a list", "Separate the values with commas.")
+        return tuple(convert(item, typing.get_args(kind)[0], where=where) for item in items)
+    if typing.get_origin(kind) is typing.Literal:
+        if value in typing.get_args(kind):
+            return value
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+    elif isinstance(value, bool):
+        pass  # TOML's true is an int to Python; as a number or a text it is a mistake
+    elif kind in (str, Path) and isinstance(value, str | Path):
+        return kind(value)
+    elif kind is int and isinstance(value, int | str) and _is(int, value):
+        return int(value)
+    elif kind is float and isinstance(value, int | float | str) and _is(float, value):
+        return float(value)
+    raise VAError(f"{where}: {value!r} is not a valid value", f"Expected {type_label(kind)}.")
+
+
+def as_dict(config: Any, *, digest_only: bool = False) -> dict[str, Any]:
+    """Turn a config into plain JSON values; with `digest_only`, only the fields that change results."""
+    return {
+        field.name: _plain(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+        if not digest_only or field.metadata.get("digest", True)
+    }
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Give eight hexadecimal digits that change when any of `values` (plain JSON data) changes."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def require(condition: bool, *, option: str, value: Any, expected: str) -> None:
+    """Check a range in a config's `__post_init__`.
+
+    Raises:
+        VAError: `condition` is false.
+    """
+    if not condition:
+        raise VAError(f"{option}: {value!r} is out of range", f"Expected {expected}.")
+
+
+def _is(kind: type, value: Any) -> bool:
+    try:
+        return math.isfinite(kind(value))
+    except (ValueError, OverflowError):
+        return False
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _without_none(kind: Any) -> Any:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return next(option for option in typing.get_args(kind) if option is not type(None))
+    return kind
+
+
+def _toml_section(file: Path, section: str) -> Mapping[str, Any]:
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise VAError(f"{file}: cannot be read ({error.strerror})", "Check the path given to --config.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise VAError(f"{file}: is not valid TOML ({error})", "Correct the file given to --config.") from None
+    for key, table in data.items():
+        if not isinstance(table, Mapping):
+            raise VAError(f"{file}: '{key}' is not in a table", f"Write [{section}] above the settings of that stage.")
+    found: Mapping[str, Any] = data.get(section, {})
+    return found
+
+
+def _field_docstrings(cls: type) -> dict[str, str]:
+    """Read the string under each field, which Python itself does not keep, from the class's source."""
+    body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
+    found = {}
+    for field, text in itertools.pairwise(body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+            and isinstance(text.value.value, str)
+        ):
+            found[field.target.id] = inspect.cleandoc(text.value.value)
+    return found
