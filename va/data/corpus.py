@@ -1,0 +1,227 @@
+"""The manifest: which clips there are, where their media lie, which split and identity they belong to.
+
+`corpus.json` is small and opens at once; labels and frame times lie in one sidecar per clip beside it,
+`labels/<clip>.npz` (arrays `time_s`, `va`, `valid`; read without pickle).
+"""
+
+import hashlib
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from va import files
+from va.errors import VAError
+
+SCHEMA: Final = 1
+SPLITS: Final = ("train", "val", "test")
+_REMAKE: Final = "Make it again with 'va corpus synth' or 'va corpus affwild2'."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """One annotated person in one medium.
+
+    Args:
+        id: Unique name in the corpus, e.g. `video55_left`.
+        media: Absolute path of the video.
+        split: `train`, `val` or `test`.
+        identity: Who it is; no identity is in two splits of a sound corpus.
+        num_frames: Number of annotated frames, in frames.
+        duration_s: Length of the video in seconds.
+    """
+
+    id: str
+    media: Path
+    split: str
+    identity: str
+    num_frames: int
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """A clip's annotation.
+
+    Args:
+        time_s: float64 [frames], presentation time of each annotated frame in seconds.
+        va: float32 [frames, 2], valence and arousal in [-1, 1]; 0 where invalid.
+        valid: bool [frames], False where the annotation says -5.
+    """
+
+    time_s: NDArray[np.float64]
+    va: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A loaded manifest.
+
+    Args:
+        path: Absolute path of `corpus.json`.
+        name: A name for reports.
+        synthetic: True for a corpus drawn by `va corpus synth`; reports say so.
+        clips: All clips, ordered by id.
+    """
+
+    path: Path
+    name: str
+    synthetic: bool
+    clips: tuple[Clip, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> "Corpus":
+        """Open a manifest, given its file or its folder.
+
+        Raises:
+            VAError: Missing or malformed, or a path in it leaves its root.
+        """
+        file = (path / "corpus.json" if path.is_dir() else path).absolute()
+        data = files.read_json(file, what="a corpus manifest", hint=_REMAKE)
+        if data.get("schema") != SCHEMA:
+            raise VAError(f"{file}: has schema {data.get('schema')!r}, this version reads {SCHEMA}", _REMAKE)
+        try:
+            root = (file.parent / data["media_root"]).absolute()
+            clips = tuple(_clip(row, root, file) for row in data["clips"])
+            if len({clip.id for clip in clips}) < len(clips):
+                raise ValueError("two clips have one id")
+            return cls(path=file, name=data["name"], synthetic=bool(data["synthetic"]), clips=clips)
+        except (KeyError, TypeError, ValueError) as error:
+            raise VAError(f"{file}: is not a corpus manifest ({error!r})", _REMAKE) from None
+
+    def split(self, *names: str) -> tuple[Clip, ...]:
+        """Give the clips of the named splits, in the order of the manifest."""
+        return tuple(clip for clip in self.clips if clip.split in names)
+
+    def truth(self, clip: Clip) -> Truth:
+        """Read a clip's annotation from its sidecar.
+
+        Raises:
+            VAError: The sidecar is missing or does not fit the manifest.
+        """
+        file = _sidecar(self.path, clip.id)
+        try:
+            with np.load(file, allow_pickle=False) as data:
+                truth = Truth(time_s=data["time_s"], va=data["va"], valid=data["valid"])
+        except Exception as error:  # NumPy, zipfile and zlib report damage as many types
+            raise VAError(f"{file}: cannot be read as labels of clip '{clip.id}' ({error})", _REMAKE) from None
+        frames = clip.num_frames
+        wanted = {"time_s": (np.float64, (frames,)), "va": (np.float32, (frames, 2)), "valid": (np.bool_, (frames,))}
+        for name, (dtype, shape) in wanted.items():
+            array = getattr(truth, name)
+            if array.dtype != dtype or array.shape != shape:
+                raise VAError(f"{file}: '{name}' does not have the {frames} frames of '{clip.id}'", _REMAKE)
+        return truth
+
+    def digest(self) -> str:
+        """Hash ids, splits, identities and every label: what a training result depends on besides features."""
+        state = hashlib.sha256()
+        for clip in self.clips:
+            truth = self.truth(clip)
+            state.update(f"{clip.id}\0{clip.split}\0{clip.identity}\0{clip.duration_s!r}\0".encode())
+            for array in (truth.time_s, truth.va, truth.valid):
+                state.update(np.ascontiguousarray(array).tobytes())
+        return state.hexdigest()[:16]
+
+
+def save(
+    directory: Path, *, name: str, synthetic: bool, media_root: Path, entries: Sequence[tuple[Clip, Truth]]
+) -> Corpus:
+    """Write a manifest and its sidecars; the manifest comes last, so that it never names what is not there.
+
+    Args:
+        directory: Where `corpus.json` and `labels/` go.
+        name: A name for reports.
+        synthetic: Whether the corpus is drawn.
+        media_root: Folder that holds all media; stored relative to `directory` when it lies inside it.
+        entries: Clips with their annotation.
+
+    Raises:
+        VAError: Two clips have one id.
+    """
+    entries = sorted(entries, key=lambda entry: entry[0].id)
+    for (first, _), (second, _) in itertools.pairwise(entries):
+        if first.id == second.id:
+            raise VAError(f"clip '{first.id}' appears twice ({first.media}, {second.media})", "Rename one of them.")
+    file = directory.absolute() / "corpus.json"
+    root = media_root.absolute()
+    for clip, truth in entries:
+        with files.replacing(_sidecar(file, clip.id)) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, time_s=truth.time_s, va=truth.va, valid=truth.valid)
+    inside = root.is_relative_to(file.parent)
+    files.write_json(
+        file,
+        {
+            "schema": SCHEMA,
+            "name": name,
+            "synthetic": synthetic,
+            "media_root": root.relative_to(file.parent).as_posix() if inside else str(root),
+            "clips": [_row(clip, root) for clip, _ in entries],
+        },
+    )
+    return Corpus.load(file)
+
+
+def dev_identities(clips: Sequence[Clip], *, fraction: float, seed: int) -> frozenset[str]:
+    """Choose the training identities that form `dev` (settled 7).
+
+    The choice depends on the seed and each identity's name alone, so it is stable when clips are added.
+
+    Args:
+        clips: Training clips.
+        fraction: Share of the identities, in (0, 1); at least one is chosen and at least one is not.
+        seed: Any integer.
+
+    Raises:
+        VAError: Fewer than two identities, so that train and dev cannot differ.
+    """
+    identities = sorted({clip.identity for clip in clips})
+    if len(identities) < 2:
+        raise VAError(
+            f"the training split has {len(identities)} identity, and dev must not share one with it",
+            "Add training clips of other people.",
+        )
+    order = sorted(identities, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    return frozenset(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
+
+
+def _sidecar(manifest: Path, clip_id: str) -> Path:
+    return manifest.parent / "labels" / f"{files.safe_name(clip_id)}.npz"
+
+
+def _row(clip: Clip, root: Path) -> dict[str, Any]:
+    return {
+        "id": clip.id,
+        "media": clip.media.absolute().relative_to(root).as_posix(),
+        "split": clip.split,
+        "identity": clip.identity,
+        "frames": clip.num_frames,
+        "duration_s": clip.duration_s,
+    }
+
+
+def _clip(row: dict[str, Any], root: Path, manifest: Path) -> Clip:
+    media = PurePosixPath(row["media"])
+    if media.is_absolute() or ".." in media.parts:
+        raise VAError(f"{manifest}: '{media}' leaves the media root", "A manifest may only name files below it.")
+    if row["split"] not in SPLITS:
+        raise VAError(f"{manifest}: clip '{row['id']}' has split '{row['split']}'", f"Use {', '.join(SPLITS)}.")
+    clip = Clip(
+        id=row["id"],
+        media=root / media,
+        split=row["split"],
+        identity=row["identity"],
+        num_frames=int(row["frames"]),
+        duration_s=float(row["duration_s"]),
+    )
+    if not (isinstance(clip.id, str) and clip.id and isinstance(clip.identity, str)):
+        raise ValueError(f"id {clip.id!r} or identity {clip.identity!r} is not a name")
+    if not (math.isfinite(clip.duration_s) and clip.duration_s > 0):
+        raise ValueError(f"clip '{clip.id}' lasts {clip.duration_s} s")
+    return clip
