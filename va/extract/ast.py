@@ -1,0 +1,161 @@
+"""Audio Spectrogram Transformers through transformers: one row of features per half-second cell of a window.
+
+Patch tokens (frequency x time) are averaged over frequency and kept in time order, then averaged inside the cell
+that holds the token's centre (settled 2). The CLS and distillation tokens are not used.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import ASTModel
+from transformers.utils.logging import disable_progress_bar
+
+from va import files, weights
+from va.data.timeline import CELL_S, cells_in
+from va.errors import VAError
+from va.extract.config import ExtractConfig
+from va.extract.encoders import Encoder, make_identity
+from va.extract.spectrum import MEL_BINS, ROWS_PER_S, log_mel
+
+_MEAN: Final = -4.2677393
+_STD: Final = 4.5689974
+"""AudioSet's, as in transformers' ASTFeatureExtractor: (x - mean) / (2 std)."""
+
+
+def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+    """Load an AST encoder: the AudioSet checkpoint (F2, R7) or the tiny DEMO encoder.
+
+    Raises:
+        VAError: The weights are missing or do not fit, or the window is longer than the model's input.
+    """
+    if name == "tiny-ast":
+        folder = weights.DEMO / "tiny-ast"
+    else:
+        file = weights.find(weights.AST, local=config.ast_weights)
+        if file.name != weights.AST.filename:  # transformers loads by folder, so it would take another file
+            raise VAError(
+                f"{weights.AST.option}: {file} is not named {weights.AST.filename}",
+                f"Give the folder that holds config.json and {weights.AST.filename}.",
+            )
+        folder = file.parent
+        if config.ast_weights is None:
+            weights.find(dataclasses.replace(weights.AST, filename="config.json"), local=None)
+    model = _load(folder).to(device).eval().requires_grad_(False)
+    digest = files.hash_file(folder / "model.safetensors")
+    return from_model(model, name=name, weights_digest=digest, config=config)
+
+
+def from_model(model: ASTModel, *, name: str, weights_digest: str, config: ExtractConfig) -> Encoder:
+    """Wrap a loaded AST.
+
+    Args:
+        model: In evaluation mode, on its device.
+        name: Encoder name.
+        weights_digest: Goes into the identity.
+        config: The stage's settings.
+
+    Raises:
+        VAError: The window does not fit the model's input length.
+    """
+    shape = model.config
+    input_rows = int(shape.max_length)
+    if config.window_s * ROWS_PER_S > input_rows:
+        raise VAError(
+            f"--window-s: {config.window_s:g} s does not fit the {input_rows} rows that '{name}' takes",
+            f"Use at most {input_rows / ROWS_PER_S:.1f} s.",
+        )
+    steps = cells_in(config.window_s, name="window")
+    bands = (MEL_BINS - shape.patch_size) // shape.frequency_stride + 1
+
+    def transform(rows: NDArray[Any]) -> NDArray[np.float32]:
+        padded = np.zeros((input_rows, MEL_BINS), np.float32)
+        padded[: len(rows)] = rows
+        # transformers' own expression, so that values agree to the last bit.
+        normalised: NDArray[np.float32] = (padded - _MEAN) / (_STD * 2)
+        return normalised
+
+    def pooling(num_rows: int) -> NDArray[np.float32]:
+        return cell_weights(
+            num_rows, steps=steps, input_rows=input_rows, patch=shape.patch_size, stride=shape.time_stride
+        )
+
+    def encode(inputs: Tensor, num_rows: Tensor) -> Tensor:
+        tokens = model(inputs).last_hidden_state[:, 2:]
+        in_time_order = tokens.unflatten(1, (bands, -1)).mean(dim=1)
+        pool = torch.from_numpy(np.stack([pooling(int(count)) for count in num_rows])).to(in_time_order)
+        return torch.bmm(pool, in_time_order).float()
+
+    def valid_steps(num_rows: int) -> NDArray[np.bool_]:
+        return np.asarray(pooling(num_rows).any(axis=1))
+
+    preprocessing = {
+        "spectrum": "Kaldi log-mel, 128 bins, 25 ms Hann, 10 ms hop, 16 kHz (transformers, NumPy path)",
+        "mean": _MEAN,
+        "std": _STD,
+        "padding": f"zero rows to {input_rows} before normalisation",
+        "pooling": "mean over frequency, then over the tokens centred in each cell, padding left out",
+    }
+    dim = int(shape.hidden_size)
+    identity = make_identity(
+        name, kind="audio", dim=dim, weights=weights_digest, preprocessing=preprocessing, config=config
+    )
+    return Encoder(
+        name=name,
+        kind="audio",
+        identity=identity,
+        dim=dim,
+        transform=transform,
+        encode=encode,
+        spectrum=log_mel,
+        valid_steps=valid_steps,
+    )
+
+
+def cell_weights(num_rows: int, *, steps: int, input_rows: int, patch: int, stride: int) -> NDArray[np.float32]:
+    """Give the matrix that averages time tokens into cells.
+
+    Args:
+        num_rows: Real spectrum rows in the window; tokens that touch padding count nowhere.
+        steps: Cells in the window.
+        input_rows: Rows that the model takes, padding included.
+        patch: Rows under a token.
+        stride: Rows from token to token; token j is centred at 0.1 j + 0.08 s for patch 16 and stride 10.
+
+    Returns:
+        float32 [steps, tokens]; each row sums to 1, or is 0 for a cell without a token.
+    """
+    token = np.arange((input_rows - patch) // stride + 1)
+    center_s = (token * stride + patch / 2) / ROWS_PER_S
+    whole = token * stride + patch <= num_rows
+    belongs = (np.floor(center_s / CELL_S)[None, :] == np.arange(steps)[:, None]) & whole
+    count = np.maximum(belongs.sum(axis=1, keepdims=True), 1)
+    return np.asarray(belongs / count, dtype=np.float32)
+
+
+def _load(folder: Path) -> ASTModel:
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise VAError(
+                f"{weights.AST.option}: {folder / name} does not exist",
+                f"Bring config.json and model.safetensors of {weights.AST.repository} into one folder.",
+            )
+    disable_progress_bar()  # of transformers: one of ours is on screen already
+    try:
+        model, info = ASTModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # transformers raises several types for a folder that does not fit
+        reason = str(error).splitlines()[0]
+        raise VAError(f"{folder}: is not an AST checkpoint ({reason})", f"Bring {weights.AST.repository}.") from None
+    # transformers only warns and leaves such weights at random: features would be noise that looks like features.
+    if info["missing_keys"] or info["mismatched_keys"]:
+        raise VAError(
+            f"{folder}: {len(info['missing_keys'])} weights of the AST are missing from model.safetensors",
+            f"Bring config.json and model.safetensors of {weights.AST.repository}.",
+        )
+    return model

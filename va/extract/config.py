@@ -1,0 +1,81 @@
+"""Settings of stage one. Standard library only, so that `va --help` stays quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from va.settings import argument, outside_digest, require
+
+BASELINES: Final = ("pixels", "loudness")
+"""Trivial encoders: the figures that a ridge regression reaches on them are reported beside every result."""
+
+PRESETS: Final = {
+    "paper": ("clip-vit-b-16", "ast", *BASELINES),
+    "tiny": ("tiny-clip", "tiny-ast", *BASELINES),
+}
+"""Encoders of each preset: the paper's (F1, F2), and the demo encoders that ship in the package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """What to extract, with which encoders and weights."""
+
+    corpus: Path = argument()
+    """Corpus manifest, or the folder that holds it."""
+
+    out: Path = outside_digest()
+    """Features folder; one sub-folder per encoder is made in it."""
+
+    preset: Literal["paper", "tiny"] = "paper"
+    """Which encoders: the paper's CLIP ViT-B/16 and AST, or the tiny DEMO encoders, which know only drawn faces
+    and synthesised voices."""
+
+    encoders: tuple[str, ...] = ()
+    """Encoders to run instead of the preset's, by name; those already extracted are kept."""
+
+    clip_weights: Path | None = outside_digest(default=None)
+    """CLIP weights as an open_clip .safetensors file, for machines that reach no model hub."""
+
+    ast_weights: Path | None = outside_digest(default=None)
+    """AST weights: a folder with config.json and model.safetensors, for machines that reach no model hub."""
+
+    window_s: float = 10.0
+    """Length of an audio window in seconds (F3); part of the audio identity."""
+
+    stride_s: float = 3.0
+    """Distance between audio windows in seconds (F3); part of the audio identity."""
+
+    frame_batch: int = outside_digest(default=32)
+    """Frames in one padded batch."""
+
+    audio_batch: int = outside_digest(default=4)
+    """Audio windows in one padded batch."""
+
+    device: str = outside_digest(default="auto")
+    """auto, cpu, cuda or cuda:N; auto takes a GPU when there is one."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.window_s > 0, option="--window-s", value=self.window_s, expected="a positive number of seconds")
+        for name in ("window_s", "stride_s"):
+            value = getattr(self, name)
+            require(
+                value > 0 and float(value * 2).is_integer(),
+                option="--" + name.replace("_", "-"),
+                value=value,
+                expected="a positive multiple of half a second, the cell of the frame grid",
+            )
+        require(
+            self.stride_s <= self.window_s,
+            option="--stride-s",
+            value=self.stride_s,
+            expected=f"at most the window ({self.window_s:g} s), or sound would be left out",
+        )
+        for name in ("frame_batch", "audio_batch"):
+            option = "--" + name.replace("_", "-")
+            require(getattr(self, name) >= 1, option=option, value=getattr(self, name), expected="at least 1")
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the encoders to run."""
+        return self.encoders or PRESETS[self.preset]

@@ -1,0 +1,109 @@
+"""Video -> frames at cell centres; audio -> 16 kHz waveform in blocks. A leaf: knows media and clocks only.
+
+Both are generators whose memory does not grow with the length of the file.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+from numpy.typing import NDArray
+
+from va.data import timeline
+from va.data.media import open_media, origin_s
+
+SAMPLE_RATE_HZ: Final = 16_000
+"""Rate of the waveform that audio encoders see (F2: AST's)."""
+
+
+def frames_at_cells(path: Path, *, duration_s: float) -> Iterator[NDArray[np.uint8] | None]:
+    """Yield, for each cell in turn, the frame on screen at its centre (settled 1).
+
+    Args:
+        path: The medium.
+        duration_s: Clip length in seconds; decides the number of cells.
+
+    Yields:
+        uint8 [height, width, 3] RGB; None for a cell before the first frame.
+
+    Raises:
+        VAError: The medium cannot be decoded.
+    """
+    centers = timeline.cell_centers(timeline.num_cells(duration_s))
+    cell = 0
+    shown: av.VideoFrame | None = None
+    with open_media(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        origin = origin_s(container)
+        for frame in container.decode(stream):
+            if frame.pts is None:
+                continue
+            while cell < len(centers) and not timeline.is_presented(frame.time - origin, centers[cell]):
+                yield _rgb(shown)
+                cell += 1
+            shown = frame
+    for _ in range(cell, len(centers)):
+        yield _rgb(shown)
+
+
+def waveform_blocks(path: Path, *, duration_s: float) -> Iterator[NDArray[np.float32]]:
+    """Yield the sound from time 0 to its end, mono at 16 kHz, in consecutive blocks.
+
+    A stream that starts late is preceded by zeros and one that starts early is cut, so that sample n is heard
+    at n / 16000 s on the clip's clock. Nothing is yielded for a medium without sound.
+
+    Args:
+        path: The medium.
+        duration_s: Clip length in seconds; sound beyond it is left out.
+
+    Yields:
+        float32 [samples] in [-1, 1].
+
+    Raises:
+        VAError: The medium cannot be decoded.
+    """
+    end = round(duration_s * SAMPLE_RATE_HZ)
+    with open_media(path) as container:
+        if not container.streams.audio:
+            return
+        frames = container.decode(container.streams.audio[0])
+        first = next(frames, None)
+        if first is None:
+            return
+        position = round(((first.time or 0.0) - origin_s(container)) * SAMPLE_RATE_HZ)
+        if position > 0:
+            yield np.zeros(min(position, end), np.float32)
+        for block in _resampled(itertools.chain([first], frames)):
+            kept = block[max(0, -position) : max(0, end - position)]
+            position += len(block)
+            if len(kept):
+                yield kept
+            if position >= end:
+                return
+
+
+def _rgb(frame: av.VideoFrame | None) -> NDArray[np.uint8] | None:
+    return None if frame is None else frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+
+
+def _resampled(frames: Iterator[av.AudioFrame]) -> Iterator[NDArray[np.float32]]:
+    """Convert frames to mono at 16 kHz; a change of rate, layout or format midway starts another resampler."""
+    for _, same in itertools.groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.rate)):
+        # rematrix_maxval makes the weights of the channels sum to 1 whatever the format: two equal channels mix to
+        # either of them. By default floating-point formats get sqrt(2) times that.
+        resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ, options={"rematrix_maxval": "1.0"})
+        for frame in same:
+            frame.pts = None  # the resampler then counts samples instead of filling small gaps
+            yield from _samples(resampler.resample(frame))
+        yield from _samples(resampler.resample(None))
+
+
+def _samples(frames: Sequence[av.AudioFrame | None]) -> Iterator[NDArray[np.float32]]:
+    for frame in frames:
+        if frame is not None:  # PyAV gives the flushing None back where nothing had to be converted
+            yield np.asarray(frame.to_ndarray()[0], dtype=np.float32)

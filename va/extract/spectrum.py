@@ -1,0 +1,146 @@
+"""Waveform -> rows of a spectrum, once per clip; windows are slices of the rows. A leaf.
+
+A row covers 25 ms of sound and follows the previous one by 10 ms, and depends on no other sample (DC removal and
+pre-emphasis act inside it), so that rows computed block by block equal those of one pass, bit for bit, and a
+window that starts on a multiple of 10 ms equals the spectrum of that window alone (settled 2).
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from va.extract.decode import SAMPLE_RATE_HZ
+
+ROW_SAMPLES: Final = 400
+"""Samples under one row: 25 ms at 16 kHz."""
+
+HOP_SAMPLES: Final = 160
+"""Samples from one row to the next: 10 ms at 16 kHz."""
+
+ROWS_PER_S: Final = SAMPLE_RATE_HZ // HOP_SAMPLES
+MEL_BINS: Final = 128
+_BLOCK_ROWS: Final = 1000
+
+Spectrum = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""float32 [samples] -> float32 [rows, bins], with `count_rows(samples)` rows."""
+
+
+def count_rows(samples: int) -> int:
+    """Count the rows that fit whole into `samples` samples."""
+    return max(0, (samples - ROW_SAMPLES) // HOP_SAMPLES + 1)
+
+
+def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute Kaldi-style log-mel rows by the NumPy path of transformers' AST feature extractor.
+
+    Never its torchaudio path: installing that package must not change features (settled 2).
+
+    Args:
+        waveform: float32 [samples], 16 kHz mono in [-1, 1].
+
+    Returns:
+        float32 [rows, 128], natural logarithm of mel energies, not normalised.
+    """
+    from transformers import audio_utils
+
+    if not count_rows(len(waveform)):
+        return np.zeros((0, MEL_BINS), np.float32)
+    window, filters = _kaldi_filters()
+    rows = audio_utils.spectrogram(
+        waveform,
+        window,
+        frame_length=ROW_SAMPLES,
+        hop_length=HOP_SAMPLES,
+        fft_length=512,
+        power=2.0,
+        center=False,
+        preemphasis=0.97,
+        mel_filters=filters,
+        log_mel="log",
+        mel_floor=1.192092955078125e-07,
+        remove_dc_offset=True,
+    ).T
+    return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def energy(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute the mean square of each row, float32 [rows, 1]."""
+    if not count_rows(len(waveform)):
+        return np.zeros((0, 1), np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(np.float64), ROW_SAMPLES)[::HOP_SAMPLES]
+    power: NDArray[np.float64] = (frames**2).mean(axis=1, keepdims=True)
+    return power.astype(np.float32)
+
+
+def row_blocks(blocks: Iterator[NDArray[np.float32]], spectrum: Spectrum) -> Iterator[NDArray[np.float32]]:
+    """Turn waveform blocks of any sizes into blocks of rows, in bounded memory.
+
+    Args:
+        blocks: Consecutive float32 [samples].
+        spectrum: `log_mel` or another function of the same geometry.
+
+    Yields:
+        float32 [at most 1000 rows, bins], consecutive.
+    """
+    pending = np.zeros(0, np.float32)
+    for block in blocks:
+        pending = np.concatenate([pending, block])
+        while count_rows(len(pending)) >= _BLOCK_ROWS:
+            yield spectrum(pending[: (_BLOCK_ROWS - 1) * HOP_SAMPLES + ROW_SAMPLES])
+            pending = pending[_BLOCK_ROWS * HOP_SAMPLES :]
+    if count_rows(len(pending)):
+        yield spectrum(pending)
+
+
+def windows(
+    row_groups: Iterator[NDArray[np.float32]], *, starts_s: NDArray[np.float64], window_s: float
+) -> Iterator[NDArray[np.float32]]:
+    """Cut rows into windows, keeping only the rows that windows still need.
+
+    Args:
+        row_groups: Consecutive float32 [rows, bins] from the clip's start.
+        starts_s: float64 [windows], ascending, multiples of 10 ms.
+        window_s: Window length in seconds.
+
+    Yields:
+        float32 [rows, bins] per window: 998 rows for 10 s, fewer (or 0) where the sound ends earlier.
+    """
+    length = count_rows(round(window_s * SAMPLE_RATE_HZ))
+    kept: NDArray[np.float32] | None = None
+    first, ended = 0, False
+    for start in np.round(starts_s * ROWS_PER_S).astype(int):
+        while not ended and (kept is None or first + len(kept) < start + length):
+            group = next(row_groups, None)
+            if group is None:
+                ended = True
+            else:
+                kept = group if kept is None else np.concatenate([kept, group])
+        if kept is None:
+            kept = np.zeros((0, 1), np.float32)
+        drop = min(max(0, start - first), len(kept))
+        kept, first = kept[drop:], first + drop
+        yield kept[:length] if first == start else kept[:0]
+
+
+@cache
+def _kaldi_filters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    from transformers import audio_utils
+
+    with warnings.catch_warnings():
+        # The lowest filters are narrower than a frequency bin and stay empty, in AST's own extractor too.
+        warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
+        filters = audio_utils.mel_filter_bank(
+            num_frequency_bins=257,
+            num_mel_filters=MEL_BINS,
+            min_frequency=20,
+            max_frequency=SAMPLE_RATE_HZ // 2,
+            sampling_rate=SAMPLE_RATE_HZ,
+            norm=None,
+            mel_scale="kaldi",
+            triangularize_in_mel_space=True,
+        )
+    return audio_utils.window_function(ROW_SAMPLES, "hann", periodic=False), filters

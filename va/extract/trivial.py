@@ -1,0 +1,83 @@
+"""Encoders without weights: 16x16 grey pixels and loudness.
+
+A ridge regression on them is reported beside every result, so that a reader sees what a triviality reaches.
+"""
+
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from va.data.timeline import CELL_S, cells_in
+from va.extract.config import ExtractConfig
+from va.extract.encoders import Encoder, make_identity
+from va.extract.spectrum import ROWS_PER_S, energy
+
+_SIDE: Final = 16
+_FLOOR: Final = 1e-8  # -80 dB: below the noise of any microphone
+
+
+def pixels(config: ExtractConfig) -> Encoder:
+    """Make the encoder of 16x16 grey pixels in [0, 1], 256 numbers per cell."""
+
+    def transform(rgb: NDArray[Any]) -> NDArray[np.float32]:
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        small = np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), dtype=np.float32)
+        return small / np.float32(255)
+
+    def encode(images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+    dim = _SIDE * _SIDE
+    preprocessing = {"resize": f"{_SIDE}x{_SIDE} grey, area"}
+    return Encoder(
+        name="pixels",
+        kind="frames",
+        identity=make_identity(
+            "pixels", kind="frames", dim=dim, weights="none", preprocessing=preprocessing, config=config
+        ),
+        dim=dim,
+        transform=transform,
+        encode=encode,
+    )
+
+
+def loudness(config: ExtractConfig) -> Encoder:
+    """Make the encoder of mean power in decibels, one number per cell."""
+    steps = cells_in(config.window_s, name="window")
+    rows_per_cell = round(CELL_S * ROWS_PER_S)
+
+    def transform(rows: NDArray[Any]) -> NDArray[np.float32]:
+        padded = np.zeros((steps * rows_per_cell, 1), np.float32)
+        padded[: len(rows)] = rows[: len(padded)]
+        return padded
+
+    def encode(inputs: Tensor, num_rows: Tensor) -> Tensor:
+        cells = inputs.reshape(len(inputs), steps, rows_per_cell, 1).sum(dim=2)
+        first = torch.arange(steps, device=inputs.device) * rows_per_cell
+        count = (num_rows.to(inputs.device)[:, None] - first).clamp(1, rows_per_cell)
+        return 10 * torch.log10((cells / count[:, :, None]).clamp_min(_FLOOR))
+
+    def valid_steps(num_rows: int) -> NDArray[np.bool_]:
+        return np.arange(steps) * rows_per_cell < num_rows
+
+    return Encoder(
+        name="loudness",
+        kind="audio",
+        identity=make_identity(
+            "loudness",
+            kind="audio",
+            dim=1,
+            weights="none",
+            preprocessing={"power": f"mean square per cell in dB, floor {_FLOOR:g}", "row_samples": 400},
+            config=config,
+        ),
+        dim=1,
+        transform=transform,
+        encode=encode,
+        spectrum=energy,
+        valid_steps=valid_steps,
+    )

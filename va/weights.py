@@ -1,0 +1,100 @@
+"""Where encoder weights are found: a file the user names, the hub's cache, the hub. Only safetensors.
+
+`HF_HUB_OFFLINE=1` is respected: nothing is then asked of the network.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from va.errors import VAError
+
+DEMO: Final = Path(__file__).parent / "extract" / "demo"
+"""Weights of the demo encoders, which ship in the package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubFile:
+    """A file in a model hub's repository.
+
+    Args:
+        encoder: The encoder it belongs to.
+        repository: Repository id.
+        filename: File in it; always safetensors or JSON.
+        option: The option that points to a local copy.
+    """
+
+    encoder: str
+    repository: str
+    filename: str
+    option: str
+
+
+CLIP: Final = HubFile(
+    encoder="clip-vit-b-16",
+    repository="timm/vit_base_patch16_clip_224.openai",
+    filename="open_clip_model.safetensors",
+    option="--clip-weights",
+)
+"""OpenAI's ViT-B/16 (F1, R7) as open_clip publishes it."""
+
+AST: Final = HubFile(
+    encoder="ast",
+    repository="MIT/ast-finetuned-audioset-10-10-0.4593",
+    filename="model.safetensors",
+    option="--ast-weights",
+)
+"""The AudioSet checkpoint (F2, R7); its config.json is needed beside it."""
+
+HUB_FILES: Final = (CLIP, AST)
+_TIMEOUT_S: Final = 10
+
+
+def cached(file: HubFile) -> Path | None:
+    """Give the file's path in the local hub cache, or None; asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(file.repository, file.filename)
+    return Path(found) if isinstance(found, str) else None
+
+
+def find(file: HubFile, *, local: Path | None) -> Path:
+    """Find a weight file: the user's own, then the hub's cache, then the hub.
+
+    Args:
+        file: Which file.
+        local: What the user named with `file.option`, or None. A folder stands for the file of that name in it.
+
+    Raises:
+        VAError: The local file is missing or not safetensors, or the hub is out of reach; says which file to bring.
+    """
+    if local is not None:
+        path = local / file.filename if local.is_dir() else local
+        if path.suffix != ".safetensors":
+            raise VAError(
+                f"{file.option}: {path} is not a .safetensors file",
+                f"Bring {file.filename} of {file.repository}; other formats can execute code when loaded.",
+            )
+        if not path.is_file():
+            raise VAError(f"{file.option}: {path} does not exist", f"Bring {file.filename} of {file.repository}.")
+        return path
+    return cached(file) or _download(file)
+
+
+def _download(file: HubFile) -> Path:
+    from huggingface_hub import get_session, hf_hub_download, hf_hub_url
+
+    reason = "HF_HUB_OFFLINE is set"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+        try:
+            # One quick question first: the download itself would retry for half a minute without a network.
+            get_session().head(hf_hub_url(file.repository, file.filename), timeout=_TIMEOUT_S)
+            return Path(hf_hub_download(file.repository, file.filename))
+        except Exception as error:  # the hub's client raises network errors of several libraries
+            reason = f"hub out of reach: {type(error).__name__}"
+    raise VAError(
+        f"weights of '{file.encoder}' are not cached and not reachable ({reason})",
+        f"Bring {file.filename} of {file.repository} and pass {file.option} PATH, or use --preset tiny "
+        "(demo encoders).",
+    )
