@@ -1,0 +1,255 @@
+"""The training loop on cached features: what it writes, what it may look at, and what stops it."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_corpus import AUDIO_DIM, FRAME_DIM, Small, build, identity
+
+from va.data import corpus as corpora
+from va.data.corpus import Corpus
+from va.data.features import FeatureStore, Source
+from va.errors import VAError
+from va.evaluate import predict
+from va.model.inference import predict_windows
+from va.model.prompts import region_centers, soft_labels
+from va.train import checkpoint, loop
+from va.train.config import TrainConfig
+from va.train.data import load_windows, open_data
+
+
+def quiet(line: loop.Epoch, epochs: int) -> None:
+    """Hear nothing."""
+
+
+def train(config: TrainConfig) -> Path:
+    return loop.run(config, epoch_done=quiet)
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "model.safetensors")
+
+
+def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+def test_a_run_learns_and_says_how_it_was_made(small: Small, tmp_path: Path) -> None:
+    directory = train(small.config(tmp_path, epochs=8))
+    info = json.loads((directory / "run.json").read_text())
+    log = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == list(range(1, len(log) + 1))
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert info["selection"]["ccc_mean"] == max(line["ccc_mean"] for line in log) > 0.6
+    assert info["selection"]["split"] == "dev"
+    assert info["versions"]["torch"] == torch.__version__.split("+")[0] or info["versions"]["torch"]
+    assert info["config"]["seed"] == 0
+    clips = {clip.id: clip for clip in Corpus.load(small.corpus).clips}
+    dev = {clips[name].identity for name in info["selection"]["clips"]}
+    assert dev
+    assert not dev & {clips[name].identity for name in info["train_clips"]}
+    assert {clips[name].split for name in info["train_clips"] + info["selection"]["clips"]} == {"train"}
+
+
+def test_two_runs_are_equal_bit_for_bit(small: Small, tmp_path: Path) -> None:
+    assert_same(weights(train(small.config(tmp_path / "a"))), weights(train(small.config(tmp_path / "b"))))
+
+
+def test_another_seed_is_another_run(small: Small, tmp_path: Path) -> None:
+    first, second = train(small.config(tmp_path, epochs=1)), train(small.config(tmp_path, epochs=1, seed=1))
+    assert first != second
+    assert not torch.equal(weights(first)["output.weight"], weights(second)["output.weight"])
+
+
+def test_a_finished_run_is_reused(small: Small, tmp_path: Path) -> None:
+    directory = train(small.config(tmp_path, epochs=1))
+    heard: list[int] = []
+    again = loop.run(small.config(tmp_path, epochs=1), epoch_done=lambda line, epochs: heard.append(epochs))
+    assert again == directory
+    assert heard == []
+
+
+def test_other_feature_values_are_another_run(small: Small, tmp_path: Path) -> None:
+    """The same encoder on changed media has the same identity; a finished run must not be reused for it."""
+    first = train(small.config(tmp_path / "runs", epochs=1))
+    shutil.copytree(small.features, tmp_path / "features")
+    store = FeatureStore(next((tmp_path / "features").glob("eye-*")))
+    kept = store.read("clip00")
+    store.write("clip00", dataclasses.replace(kept, values=kept.values * np.float16(2)), Source(size=2, digest="1"))
+    second = train(Small(small.corpus, tmp_path / "features").config(tmp_path / "runs", epochs=1))
+    assert first != second
+
+
+def test_an_unfinished_run_is_not_taken_for_finished(small: Small, tmp_path: Path) -> None:
+    directory = train(small.config(tmp_path, epochs=1))
+    (directory / "run.json").unlink()
+    with pytest.raises(VAError, match=r"run\.json"):
+        checkpoint.load_run(directory)
+    assert train(small.config(tmp_path, epochs=1)) == directory
+    assert checkpoint.is_finished(directory)
+
+
+def test_the_reported_split_is_never_looked_at(small: Small, tmp_path: Path) -> None:
+    """Ruined validation labels change neither weights nor selection (settled 7)."""
+    ruined = build(tmp_path / "ruined", label_noise_in_val=5.0)
+    first, second = train(small.config(tmp_path / "a")), train(ruined.config(tmp_path / "b"))
+    assert first.name != second.name, "another corpus is another run"
+    assert_same(weights(first), weights(second))
+
+
+def test_selection_on_val_is_an_option_that_is_named(small: Small, tmp_path: Path) -> None:
+    info = checkpoint.load_run(train(small.config(tmp_path, epochs=1, select_on="val"))).info
+    assert info["selection"]["split"] == "val"
+    assert len(info["train_clips"]) == 16
+
+
+def test_early_stopping_keeps_the_best_epoch(small: Small, tmp_path: Path) -> None:
+    directory = train(small.config(tmp_path, epochs=40, patience=1, learning_rate=0.05))
+    log = [json.loads(line) for line in (directory / "log.jsonl").read_text().splitlines()]
+    best = max(log, key=lambda line: line["ccc_mean"])
+    assert len(log) == best["epoch"] + 1 < 40
+    run = checkpoint.load_run(directory)
+    assert run.info["selection"]["epoch"] == best["epoch"]
+    data = open_data(run.config)
+    selection = load_windows(run.config, data, data.selection, torch.device("cpu"))
+    score = loop.validate(run.head, selection, data.corpus, batch_size=16)
+    assert score["ccc_mean"]["value"] == pytest.approx(best["ccc_mean"], abs=1e-9)
+
+
+@pytest.mark.parametrize("modalities", ["both", "face", "voice"])
+@pytest.mark.parametrize("target", ["frames", "end"])
+def test_every_architecture_trains_loads_and_predicts(
+    modalities: str, target: str, small: Small, tmp_path: Path
+) -> None:
+    run = checkpoint.load_run(train(small.config(tmp_path, epochs=1, modalities=modalities, target=target)))
+    inputs = predict.open_inputs(run, corpus=None, features_root=None)
+    found = predict.predict_clips(run, inputs, inputs.corpus.split("val"), device=torch.device("cpu"))
+    assert found.raw.va.shape[1] == (20 if target == "frames" else 1)
+    assert (np.abs(found.raw.va) <= 1).all()
+    np.testing.assert_allclose(found.raw.regions.sum(axis=-1), 1, atol=1e-6)
+    assert all(clip.covered.all() for clip in found.frames)
+    # A clip of 16 s has full windows from 0, 3 and 6 s.
+    assert [list(clip.end_time_s) for clip in found.ends] == [[10.0, 13.0, 16.0]] * 8
+
+
+def test_the_region_term_teaches_the_regions(small: Small, tmp_path: Path) -> None:
+    """Over seeds, KL lowers the cross-entropy of held-out regions (paired by seed)."""
+    differences = []
+    for seed in range(3):
+        entropy = {}
+        for weight in (0.0, 0.2):
+            run = checkpoint.load_run(train(small.config(tmp_path, seed=seed, region_weight=weight)))
+            data = open_data(run.config)
+            held_out = load_windows(run.config, data, data.corpus.split("val"), torch.device("cpu"))
+            everything = held_out.batch(torch.arange(len(held_out)))
+            regions = torch.from_numpy(
+                predict_windows(
+                    run.head,
+                    inputs=lambda index, s=held_out: s.batch(index)[:4],
+                    num_windows=len(held_out),
+                    batch_size=64,
+                ).regions
+            )
+            soft = soft_labels(everything.target, region_centers(run.config.centers), run.config.sigma).double()
+            entropy[weight] = float(-(soft * regions.log()).sum(-1)[everything.target_valid].mean())
+        differences.append(entropy[0.0] - entropy[0.2])
+    assert min(differences) > 0
+
+
+def test_batches_without_two_labels_are_skipped_and_counted(small: Small, tmp_path: Path) -> None:
+    config = small.config(tmp_path, epochs=1, batch_size=1)
+    data = open_data(config)
+    cpu = torch.device("cpu")
+    train_set = load_windows(config, data, data.train, cpu)
+    train_set.target_valid[:] = False
+    train_set.target_valid[:20] = True  # cells of the first window of the first clip
+    lines: list[loop.Epoch] = []
+    torch.manual_seed(0)
+    head = checkpoint.make_head(
+        config, frame_dim=FRAME_DIM, audio_dim=AUDIO_DIM, prototypes=torch.from_numpy(data.prototypes.values)
+    )
+    selection = load_windows(config, data, data.selection, cpu)
+    loop.fit(config, head, train_set, selection, data.corpus, epoch_done=lines.append)
+    # Windows from 0, 3 and 6 s see labels of the first 10 s.
+    assert lines[0]["skipped_batches"] == len(train_set) - 3
+    train_set.target_valid[:] = False
+    with pytest.raises(VAError, match="no training batch has two valid labels"):
+        loop.fit(config, head, train_set, selection, data.corpus, epoch_done=lines.append)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(VAError, match=r"the loss is (nan|inf) in epoch"):
+        train(small.config(tmp_path, learning_rate=1e30))
+
+
+def test_padding_and_other_windows_in_the_batch_change_nothing(small: Small, tmp_path: Path) -> None:
+    run = checkpoint.load_run(train(small.config(tmp_path, epochs=1)))
+    data = open_data(run.config)
+    held_out = load_windows(run.config, data, data.corpus.split("val"), torch.device("cpu"))
+    together = run.head(*held_out.batch(torch.arange(len(held_out)))[:4]).va
+    alone = torch.cat([run.head(*held_out.batch(torch.tensor([i]))[:4]).va for i in range(len(held_out))])
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
+    held_out.frames[-1] = 7.0  # the masked row that padding points at
+    torch.testing.assert_close(run.head(*held_out.batch(torch.arange(len(held_out)))[:4]).va, together, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window_s": 8.0}, "has windows of 10 s every 3 s, not 8 s every 3 s"),
+        ({"centers": (-0.66, 0.66)}, "2 values make 4 regions, but there are 9 texts"),
+        ({"face_encoder": "clip-vit-b-16"}, "has no frames encoder 'clip-vit-b-16'"),
+        ({"device": "warp"}, "--device"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(
+    changes: dict[str, object], message: str, small: Small, tmp_path: Path
+) -> None:
+    with pytest.raises(VAError, match=message):
+        train(small.config(tmp_path / "runs", **changes))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_and_mixed_features_are_refused(small: Small, tmp_path: Path) -> None:
+    shutil.copytree(small.features, tmp_path / "features")
+    store = FeatureStore(next((tmp_path / "features").glob("eye-*")))
+    config = Small(small.corpus, tmp_path / "features").config(tmp_path / "runs")
+    other = FeatureStore.create(tmp_path / "other", identity("eye", "frames", FRAME_DIM, weights="other"))
+    kept = store.read("clip03")
+    store.path("clip03").unlink()
+    with pytest.raises(VAError, match="no features of clip 'clip03'"):
+        train(config)
+    other.write("clip03", kept, Source(size=1, digest="0"))
+    shutil.copy(other.path("clip03"), store.path("clip03"))
+    with pytest.raises(VAError, match=f"identity '{other.digest}'"):
+        train(config)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_damaged_weights_are_refused(small: Small, tmp_path: Path) -> None:
+    directory = train(small.config(tmp_path, epochs=1))
+    file = directory / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(VAError, match="does not hold this run's weights"):
+        checkpoint.load_run(directory)
+
+
+def test_features_of_another_identity_are_refused_at_evaluation(small: Small, tmp_path: Path) -> None:
+    run = checkpoint.load_run(train(small.config(tmp_path, epochs=1)))
+    run.info["identity"]["face"] = "00000000"
+    with pytest.raises(VAError, match="the run was trained on 00000000"):
+        predict.open_inputs(run, corpus=None, features_root=None)
+
+
+def test_dev_is_stable_and_seeded(small: Small) -> None:
+    clips = Corpus.load(small.corpus).split("train")
+    first = corpora.dev_identities(clips, fraction=0.3, seed=0)
+    assert first == corpora.dev_identities(clips[::-1], fraction=0.3, seed=0)
+    assert any(corpora.dev_identities(clips, fraction=0.3, seed=seed) != first for seed in range(1, 6))
