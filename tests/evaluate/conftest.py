@@ -1,0 +1,5 @@
+"""Fixtures of the evaluation tests."""
+
+from small_corpus import small
+
+__all__ = ["small"]

@@ -1,0 +1,123 @@
+"""Data into HTML and JSON without surprises: whatever a file or a clip is called, it stays text.
+
+A page written with these helpers runs no script but its own and loads nothing, even if one of its texts were not
+escaped: its content security policy names the scripts by hash.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+TEMPLATES: Final = Path(__file__).with_name("templates")
+
+
+def text(value: object) -> str:
+    """Escape for HTML text and for quoted attributes.
+
+    Args:
+        value: Anything with a string form.
+    """
+    return html.escape(_encodable(str(value)), quote=True)
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """Write a number with a true minus sign; "n/a" when it is not finite.
+
+    Args:
+        value: Any float.
+        decimals: Digits after the point.
+    """
+    return f"{value:z.{decimals}f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else "n/a"
+
+
+def terms(pairs: Iterable[tuple[str, str]]) -> str:
+    """The items of a description list.
+
+    Args:
+        pairs: Term and description, unescaped.
+    """
+    return "".join(f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in pairs)
+
+
+def plain(value: object) -> object:
+    """Reduce a value to what strict JSON holds: arrays and tuples become lists, NaN and infinity null.
+
+    Args:
+        value: Numbers, strings, None, arrays, and mappings or sequences of these.
+
+    Raises:
+        ValueError: Something in it has no JSON form.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return _encodable(value)
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, Mapping):
+        return {_encodable(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    raise ValueError(f"a {type(value).__name__} has no JSON form")
+
+
+def script_json(value: object) -> str:
+    """Strict JSON for the inside of a script element, which it can neither end nor break a line in.
+
+    Args:
+        value: As for `plain`.
+    """
+    # ASCII output escapes U+2028 and U+2029, which end a line in a script.
+    dumped = json.dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    return dumped.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def policy(scripts: Iterable[str]) -> str:
+    """Content security policy under which only the given scripts run and nothing is loaded.
+
+    Args:
+        scripts: The exact texts of the page's script elements.
+    """
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def template(name: str) -> str:
+    """Read a file of `templates/`.
+
+    Args:
+        name: Its name, e.g. "report.html".
+    """
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def fill(page: str, parts: Mapping[str, str]) -> str:
+    """Put parts in the place of `{{name}}`, in one pass: a placeholder inside a part stays text.
+
+    Args:
+        page: The template.
+        parts: Final HTML by name.
+
+    Raises:
+        KeyError: A placeholder has no part.
+    """
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
+
+
+def _encodable(value: str) -> str:
+    """Replace lone surrogates, which Python uses for bytes in file names that are not UTF-8."""
+    return value.encode("utf-8", errors="replace").decode("utf-8")

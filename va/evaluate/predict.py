@@ -1,0 +1,138 @@
+"""A run and cached features -> predictions, laid on the clips' frames."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from va import settings
+from va.data import features, windows
+from va.data.corpus import Clip, Corpus
+from va.data.features import FeatureStore
+from va.data.windows import WindowSet
+from va.errors import VAError
+from va.evaluate import assemble
+from va.evaluate.protocol import ClipFrames, ClipWindows
+from va.model.inference import WindowPredictions, predict_windows
+from va.train.checkpoint import Run
+
+_BATCH = 256  # windows at once; predictions do not depend on it beyond rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a run was trained on, opened again.
+
+    Args:
+        corpus: The corpus.
+        face: Frame features.
+        voice: Audio features.
+    """
+
+    corpus: Corpus
+    face: FeatureStore
+    voice: FeatureStore
+
+
+def open_inputs(run: Run, *, corpus: Path | None, features_root: Path | None) -> Inputs:
+    """Open a run's corpus and features where they were, or where they are now.
+
+    Args:
+        run: The run.
+        corpus: Manifest, when it has moved.
+        features_root: Features folder, when it has moved.
+
+    Raises:
+        VAError: Not there, or of another identity than those the run was trained on.
+    """
+    opened = Corpus.load(corpus or Path(run.info["corpus"]["path"]))
+    stores = {}
+    for name, digest in (("face", run.info["identity"]["face"]), ("voice", run.info["identity"]["voice"])):
+        folder = Path(run.info["features"][name])
+        if features_root is not None:
+            folder = features_root / folder.name
+        store = features.FeatureStore(folder)
+        if store.digest != digest:
+            raise VAError(
+                f"{folder}: has identity {store.digest}, the run was trained on {digest}",
+                "Extract with the settings of the run, or train again on these features.",
+            )
+        stores[name] = store
+    return Inputs(corpus=opened, **stores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPredictions:
+    """A run's predictions of some clips.
+
+    Args:
+        windows: The windows they were made on.
+        raw: Per window.
+        frames: Per annotated frame, for the `abaw` protocol.
+        ends: Per full window, for the `paper` protocol.
+    """
+
+    windows: WindowSet
+    raw: WindowPredictions
+    frames: list[ClipFrames]
+    ends: list[ClipWindows]
+
+
+def predict_clips(run: Run, inputs: Inputs, clips: tuple[Clip, ...], *, device: torch.device) -> SplitPredictions:
+    """Predict clips from cached features.
+
+    Args:
+        run: Its head is moved to `device`.
+        inputs: Corpus and features.
+        clips: At least one.
+        device: Where to compute.
+
+    Raises:
+        VAError: Features are missing or do not fit.
+    """
+    config = run.config
+    window_set = windows.load(
+        inputs.corpus,
+        clips,
+        face=inputs.face,
+        voice=inputs.voice,
+        window_s=config.window_s,
+        stride_s=config.stride_s,
+        at_end=config.target == "end",
+        device=device,
+    )
+
+    def batch(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return window_set.batch(index)[:4]
+
+    raw = predict_windows(run.head.to(device), inputs=batch, num_windows=len(window_set), batch_size=_BATCH)
+    local_cells: NDArray[np.int64] = window_set.local_cells.cpu().numpy()
+    frames, ends = [], []
+    for span in window_set.spans:
+        values, end_time_s = raw.va[span.windows], np.array(span.end_time_s)
+        truth = inputs.corpus.truth(span.clip)
+        frames.append(
+            assemble.frames_from_windows(
+                span.clip.id,
+                values=values,
+                cells=local_cells[span.windows],
+                num_cells=span.cells,
+                end_time_s=end_time_s,
+                truth=truth,
+            )
+        )
+        ends.append(
+            assemble.ends_from_windows(
+                span.clip.id, values=values, full=np.array(span.full), end_time_s=end_time_s, truth=truth
+            )
+        )
+    return SplitPredictions(windows=window_set, raw=raw, frames=frames, ends=ends)
+
+
+def describe_identity(store: FeatureStore) -> str:
+    """Name a store for the report: encoder, identity digest, and whether it is a demo encoder."""
+    demo = " (demo encoder)" if store.identity.get("demo") else ""
+    return f"{store.encoder}-{settings.digest(store.identity)}{demo}"
