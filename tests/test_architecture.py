@@ -1,0 +1,151 @@
+"""The arrows of docs/architecture.md, read from the imports themselves; any other arrow fails."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "va"
+
+# Who may import whom, by the first part of the module's path below `va`. Every part may import itself.
+FOUNDATION = {"settings", "errors", "files", "version"}
+ALLOWED = {
+    "errors": set(),
+    "version": set(),
+    "settings": {"errors"},
+    "files": {"errors"},
+    "options": {"settings"},
+    "console": set(),
+    "device": {"errors"},
+    "weights": {"errors"},
+    "doctor": {"weights"},
+    "data": FOUNDATION,
+    "model": FOUNDATION,
+    "extract": FOUNDATION | {"data", "model", "device", "weights"},
+    "train": FOUNDATION | {"data", "model", "device"},
+    "evaluate": FOUNDATION | {"data", "model", "device"},
+    "demo": {"data", "extract", "train", "evaluate"},
+    "cli": {
+        "options",
+        "settings",
+        "console",
+        "errors",
+        "version",
+        "data",
+        "extract",
+        "train",
+        "evaluate",
+        "demo",
+        "doctor",
+    },
+}
+# The named exceptions: NumPy leaves that any stage may import, and runs loaded by the evaluation.
+LEAVES = {"va.evaluate.metrics", "va.evaluate.protocol", "va.evaluate.assemble"}
+EXCEPTIONS = {
+    "va.evaluate.predict": {"va.train.checkpoint"},
+    "va.evaluate.score": {"va.train.checkpoint"},
+}
+HEAVY = {
+    "numpy",
+    "torch",
+    "transformers",
+    "open_clip",
+    "h5py",
+    "av",
+    "cv2",
+    "librosa",
+    "scipy",
+    "plotly",
+    "safetensors",
+}
+STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "version"]
+STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for file in ROOT.rglob("*.py"):
+        parts = ["va", *file.relative_to(ROOT).with_suffix("").parts]
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+MODULES = modules()
+
+
+def imports_of(tree: ast.AST, *, top_level_only: bool) -> set[str]:
+    """Give every imported module; `from va.data import corpus` counts as `va.data.corpus` where that is a module."""
+    found = set()
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else str(node.module))
+    return found
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "va"
+
+
+def violations(module: str, imported: set[str]) -> list[str]:
+    part = part_of(module)
+    wrong = []
+    for target in sorted(name for name in imported if name.split(".")[0] == "va"):
+        other = part_of(target)
+        if other in {part, "va"} or target in LEAVES or target in EXCEPTIONS.get(module, set()):
+            continue
+        if other not in ALLOWED[part]:
+            wrong.append(f"{module} -> {target}")
+    return wrong
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"va"}))
+def test_imports_follow_the_arrows(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    assert violations(module, imports_of(tree, top_level_only=False)) == []
+
+
+def test_a_wrong_arrow_is_seen() -> None:
+    tree = ast.parse("def late():\n    from va.train import loop\n    from va.evaluate import metrics\n")
+    assert violations("va.extract.pipeline", imports_of(tree, top_level_only=False)) == [
+        "va.extract.pipeline -> va.train.loop"
+    ]
+
+
+@pytest.mark.parametrize("name", STANDARD_ONLY)
+def test_configs_and_cli_import_nothing_heavy(name: str) -> None:
+    tree = ast.parse(MODULES[f"va.{name}"].read_text(encoding="utf-8"))
+    assert not {module.split(".")[0] for module in imports_of(tree, top_level_only=True)} & HEAVY
+
+
+@pytest.mark.parametrize("name", ["metrics", "protocol", "assemble"])
+def test_leaves_need_no_torch(name: str) -> None:
+    tree = ast.parse(MODULES[f"va.evaluate.{name}"].read_text(encoding="utf-8"))
+    assert "torch" not in {module.split(".")[0] for module in imports_of(tree, top_level_only=False)}
+
+
+def test_only_the_console_imports_rich() -> None:
+    users = {
+        module
+        for module, file in MODULES.items()
+        if any(
+            name.split(".")[0] == "rich"
+            for name in imports_of(ast.parse(file.read_text(encoding="utf-8")), top_level_only=False)
+        )
+    }
+    assert users == {"va.console"}
+
+
+def test_nothing_can_unpickle() -> None:
+    forbidden = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
+    for module, file in MODULES.items():
+        source = file.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        assert not {name.split(".")[0] for name in imports_of(tree, top_level_only=False)} & forbidden, module
+        assert "allow_pickle=True" not in source, module
+        assert "torch.load" not in source, module

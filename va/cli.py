@@ -1,0 +1,193 @@
+"""The command `va`: parse, call one function, print, exit code. No logic lives here.
+
+Stages are imported inside their command, because NumPy, torch and transformers take seconds and
+`va --help` must not wait for them.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from va import console, options, settings
+from va.data.config import AffWild2Config, SynthConfig
+from va.errors import VAError
+from va.evaluate.config import EvaluateConfig
+from va.extract.config import ExtractConfig
+from va.train.config import TrainConfig
+from va.version import __version__
+
+app = typer.Typer(
+    name="va",
+    help="Valence and arousal over time from video and sound: extract once, train in seconds, report with intervals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+corpus_app = typer.Typer(no_args_is_help=True, help="Make a corpus manifest from a data set, or a synthetic corpus.")
+app.add_typer(corpus_app, name="corpus")
+
+# typer re-exports or vendors click depending on its version; this is click's base of all usage errors in either.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes two lines and exit code 1 or 2, never a traceback."""
+    try:
+        status = app(standalone_mode=False)
+    except VAError as error:
+        console.error(error.message, error.hint)
+        sys.exit(1)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "va"
+        console.error(error.format_message(), f"See '{command} --help'.")
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        console.note("interrupted")
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        console.say(f"va {__version__}")
+        raise typer.Exit
+
+
+@options.stage(corpus_app, "synth", SynthConfig)
+def synth(config: SynthConfig) -> None:
+    """Draw a synthetic corpus with known truth: real mp4 files with faces, voices and annotations."""
+    from va.data import affwild2, synthetic
+
+    console.settings("corpus synth", settings.as_dict(config))
+    with console.progress("drawing clips") as progress:
+        synthetic.write_tree(
+            config.directory,
+            clips=config.clips,
+            seconds=config.seconds,
+            seed=config.seed,
+            workers=config.processes,
+            progress=progress,
+        )
+    with console.progress("reading the tree") as progress:
+        made = affwild2.read_tree(
+            config.directory, out=config.directory, name="synthetic", synthetic=True, progress=progress
+        )
+    console.say(str(made.path))
+
+
+@options.stage(corpus_app, "affwild2", AffWild2Config)
+def corpus_affwild2(config: AffWild2Config) -> None:
+    """Read an Aff-Wild2 / ABAW tree into a manifest; nothing in the tree is changed."""
+    from va.data import affwild2
+
+    with console.progress("reading the tree") as progress:
+        made = affwild2.read_tree(config.root, out=config.out, name=config.name, synthetic=False, progress=progress)
+    console.say(str(made.path))
+
+
+@options.stage(app, "extract", ExtractConfig)
+def extract(config: ExtractConfig) -> None:
+    """Stage one: run the encoders once over a corpus and keep their embeddings."""
+    console.settings("extract", settings.as_dict(config))
+    with console.progress("loading libraries"):
+        from va.extract import pipeline
+    with console.progress("extracting clips") as progress:
+        summary = pipeline.run(config, progress=progress)
+    for clip, reason in summary.failed.items():
+        console.note(f"failed: {clip}: {reason}")
+    console.say(f"{summary.written} written, {summary.present} already there, {len(summary.failed)} failed")
+    for store in summary.stores:
+        console.say(str(store))
+    if summary.failed:
+        first = next(iter(summary.failed.values()))
+        raise VAError(
+            f"{len(summary.failed)} clips failed, the first because of {first}",
+            f"The others are done. Mend or remove the media and run the same command again; see {config.out}/failures.",
+        )
+
+
+@app.command()
+def verify(features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Features folder.")]) -> None:
+    """Read every stored value again; exit code 0 only if all can be trusted."""
+    from va.data.features import open_stores
+
+    damaged = 0
+    for store in open_stores(features):
+        problems = list(store.problems())
+        damaged += len(problems)
+        for problem in problems:
+            console.note(problem.message)
+        console.say(f"{store.directory.name}: {store.count()} clips, {len(problems)} damaged")
+    if damaged:
+        raise VAError(
+            f"{features}: {damaged} clips cannot be trusted", "Run 'va extract' again: it redoes only these clips."
+        )
+
+
+@options.stage(app, "train", TrainConfig)
+def train(config: TrainConfig) -> None:
+    """Stage two: train a head on cached features; prints the run directory last."""
+    console.settings("train", settings.as_dict(config))
+    with console.progress("loading libraries"):
+        from va.train import loop
+
+    def epoch_done(line: loop.Epoch, epochs: int) -> None:
+        mark = " best" if line["best"] else ""
+        console.note(
+            f"epoch {line['epoch']:>3}/{epochs}  loss {line['loss']:.4f}  ccc_loss {line['ccc_loss']:.4f}  "
+            f"kl {line['region_kl']:.4f}  {config.select_on} CCC V {line['ccc_valence']:.3f}  "
+            f"A {line['ccc_arousal']:.3f}  mean {line['ccc_mean']:.3f}{mark}"
+        )
+
+    console.say(str(loop.run(config, epoch_done=epoch_done)))
+
+
+@options.stage(app, "evaluate", EvaluateConfig)
+def evaluate(config: EvaluateConfig) -> None:
+    """Score a run on a split by both protocols and write a report; prints the page's path last."""
+    with console.progress("loading libraries"):
+        from va.evaluate import score
+    with console.progress("evaluating") as progress:
+        figures = score.run(config, progress=progress)
+    console.table(f"{figures['corpus']}, {figures['split']}", *score.table(figures["rows"]))
+    console.say(str(config.out / "index.html"))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the corpus, features, runs and the report.")],
+    clips: Annotated[int, typer.Option(help="Clips to draw.")] = 72,
+    seconds: Annotated[float, typer.Option(help="Length of each clip in seconds.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Seed of the corpus and of training.")] = 0,
+) -> None:
+    """Run everything on a synthetic corpus with the demo encoders: draw, extract, train, evaluate, report."""
+    with console.progress("loading libraries"):
+        from va import demo as chain
+    result = chain.run(out, clips=clips, seconds=seconds, seed=seed, bar=console.progress)
+    console.table("Demo encoders on a synthetic corpus, unseen identities, abaw protocol", *result.table)
+    console.say(str(result.page))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Check Python, torch, device, codecs, weights and free disk, and say how to mend what is missing."""
+    from va import doctor as checks
+
+    found = checks.run()
+    if as_json:
+        console.say(json.dumps([check._asdict() for check in found]))
+    else:
+        rows = [(check.name, check.status, check.detail) for check in found]
+        console.table("va doctor", ("check", "status", "detail"), rows)
+    if any(check.status == "missing" for check in found):
+        raise VAError("something that va needs is missing", "Mend the lines marked 'missing' above.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What a person sees in the terminal: progress, tables, one line per epoch. The only module that imports rich.
+
+Stages know nothing of it: they report through callbacks. Without a terminal there is no animation, only lines.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print one line on standard output, unwrapped, so that scripts can read it."""
+    _out.print(escape(text), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print one line on standard error: for people, not for scripts."""
+    _err.print(escape(text), soft_wrap=True)
+
+
+def error(message: str, hint: str) -> None:
+    """Print the two lines of an error."""
+    _err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    _err.print(f"[bold]fix:[/] {escape(hint)}", soft_wrap=True)
+
+
+def settings(title: str, values: dict[str, Any]) -> None:
+    """Print a resolved config on standard error, compactly."""
+    shown = ", ".join(f"{name}={value}" for name, value in values.items() if value not in (None, [], ""))
+    _err.print(f"[dim]{escape(title)}: {escape(shown)}[/]", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(title: str) -> Iterator[Callable[..., None]]:
+    """Show a progress bar while the block runs.
+
+    Args:
+        title: What is being done.
+
+    Yields:
+        A callback `(done, total)` or `(done, total, what)`, as stages call it.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[what]}"),
+    )
+    if not _err.is_terminal:
+        yield _lines(title)
+        return
+    with Progress(*columns, console=_err, transient=False) as bar:
+        task = bar.add_task(escape(title), total=None, what="")
+
+        def update(done: int, total: int, what: str = "") -> None:
+            bar.update(task, completed=done, total=total, what=escape(what))
+
+        yield update
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on standard output; the first column is text, the others are numbers."""
+    shown = Table(title=escape(title), title_justify="left")
+    for position, name in enumerate(header):
+        shown.add_column(escape(name), justify="left" if position == 0 else "right")
+    for row in rows:
+        shown.add_row(*(escape(cell) for cell in row))
+    _out.print(shown)
+
+
+def _lines(title: str) -> Callable[..., None]:
+    """Report progress in plain lines, one per tenth, for logs and batch schedulers."""
+    last = -1
+
+    def update(done: int, total: int, what: str = "") -> None:
+        nonlocal last
+        tenth = 10 * done // max(1, total)
+        if tenth != last:
+            last = tenth
+            note(f"{title}: {done} of {total}")
+
+    return update
