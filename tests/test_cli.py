@@ -92,6 +92,11 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (["corpus", "synth", "c", "--clips", "2"], "--clips"),
         (["corpus", "affwild2", "nowhere", "--out", "c"], "nowhere"),
         (["verify", "nowhere"], "nowhere"),
+        (["prompts", "nowhere", "--texts", "texts.txt"], "texts.txt"),
+        (["import-features", "d", "--corpus", "nowhere", "--out", "f", "--name", "n", "--kind", "audio"], "nowhere"),
+        (["import-features", "d", "--corpus", "c", "--out", "f", "--name", "n", "--kind", "video"], "--kind"),
+        (["weights", "path", "no-such-encoder"], "no-such-encoder"),
+        (["weights", "get", "no-such-encoder"], "no-such-encoder"),
     ],
 )
 def test_a_mistake_is_two_lines_and_exit_code_1(

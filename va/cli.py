@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from va import console, options, settings
-from va.data.config import AffWild2Config, SynthConfig
+from va.data.config import AffWild2Config, ImportConfig, SynthConfig
 from va.errors import VAError
 from va.evaluate.config import EvaluateConfig
-from va.extract.config import ExtractConfig
+from va.extract.config import ExtractConfig, PromptsConfig
 from va.train.config import TrainConfig
 from va.version import __version__
 
@@ -28,6 +28,9 @@ app = typer.Typer(
 )
 corpus_app = typer.Typer(no_args_is_help=True, help="Make a corpus manifest from a data set, or a synthetic corpus.")
 app.add_typer(corpus_app, name="corpus")
+
+weights_app = typer.Typer(no_args_is_help=True, help="Fetch encoders' weights, or say where they are.")
+app.add_typer(weights_app, name="weights")
 
 # typer re-exports or vendors click depending on its version; this is click's base of all usage errors in either.
 _UsageError: Any = typer.BadParameter.__mro__[1]
@@ -110,6 +113,38 @@ def extract(config: ExtractConfig) -> None:
         )
 
 
+@options.stage(app, "import-features", ImportConfig)
+def import_features(config: ImportConfig) -> None:
+    """Make a verified store of features that were made elsewhere, one .npy or .npz per clip."""
+    console.settings("import-features", settings.as_dict(config))
+    with console.progress("loading libraries"):
+        from va.data import imported
+    with console.progress("importing clips") as progress:
+        summary = imported.run(config, progress=progress)
+    for name in summary.extra:
+        console.note(f"not a clip of the corpus: {name}")
+    for clip, reason in summary.failed.items():
+        console.note(f"failed: {clip}: {reason}")
+    console.say(f"{summary.written} written, {summary.present} already there, {len(summary.failed)} failed")
+    console.say(str(summary.store))
+    if summary.failed:
+        first = next(iter(summary.failed.values()))
+        raise VAError(
+            f"{len(summary.failed)} clips failed, the first because of {first}",
+            "The others are done. Mend the files and run the same command again.",
+        )
+
+
+@options.stage(app, "prompts", PromptsConfig)
+def prompts(config: PromptsConfig) -> None:
+    """Make new text prototypes beside CLIP features; no frame is encoded again."""
+    with console.progress("loading libraries"):
+        from va.extract import prompts as prototypes
+    path, made = prototypes.run(config)
+    console.note(f"{len(made.texts)} texts in {len(made.templates)} templates")
+    console.say(str(path))
+
+
 @app.command()
 def verify(features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Features folder.")]) -> None:
     """Read every stored value again; exit code 0 only if all can be trusted."""
@@ -126,6 +161,37 @@ def verify(features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Fe
         raise VAError(
             f"{features}: {damaged} clips cannot be trusted", "Run 'va extract' again: it redoes only these clips."
         )
+
+
+_Encoders = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ENCODER]...", help="Encoder names as in 'va extract --encoders'.", show_default=False),
+]
+
+
+@weights_app.command("get")
+def weights_get(encoders: _Encoders = None) -> None:
+    """Download weights into the hub's cache, by default those of the paper's encoders."""
+    from va.extract import fetch
+
+    names = encoders or fetch.PAPER
+    with console.progress("fetching weights") as progress:
+        places = fetch.get(names, progress=progress)
+    for place in places:
+        console.say(str(place.path))
+    fetch.require(places)
+
+
+@weights_app.command("path")
+def weights_path(encoders: _Encoders = None) -> None:
+    """Print where weights are or would be, by default of all named encoders; exit code 1 if some are not there."""
+    from va.extract import fetch
+
+    places = [place for name in encoders or fetch.KNOWN for place in fetch.locate(name)]
+    for place in places:
+        console.say(str(place.path))
+        console.note(f"{place.encoder}: {'there' if place.there else 'not there'}")
+    fetch.require(places)
 
 
 @options.stage(app, "train", TrainConfig)
@@ -160,7 +226,7 @@ def evaluate(config: EvaluateConfig) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the corpus, features, runs and the report.")],
-    clips: Annotated[int, typer.Option(help="Clips to draw.")] = 72,
+    clips: Annotated[int, typer.Option(help="Clips to draw.")] = 48,
     seconds: Annotated[float, typer.Option(help="Length of each clip in seconds.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Seed of the corpus and of training.")] = 0,
 ) -> None:

@@ -3,8 +3,10 @@
 `HF_HUB_OFFLINE=1` is respected: nothing is then asked of the network.
 """
 
+import json
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +41,14 @@ CLIP: Final = HubFile(
 )
 """OpenAI's ViT-B/16 (F1, R7) as open_clip publishes it."""
 
+CLIP_32: Final = HubFile(
+    encoder="clip-vit-b-32",
+    repository="timm/vit_base_patch32_clip_224.openai",
+    filename="open_clip_model.safetensors",
+    option="--clip-weights",
+)
+"""OpenAI's ViT-B/32 (F15, table 1) as open_clip publishes it."""
+
 AST: Final = HubFile(
     encoder="ast",
     repository="MIT/ast-finetuned-audioset-10-10-0.4593",
@@ -47,8 +57,11 @@ AST: Final = HubFile(
 )
 """The AudioSet checkpoint (F2, R7); its config.json is needed beside it."""
 
-HUB_FILES: Final = (CLIP, AST)
+HUB_FILES: Final = (CLIP, CLIP_32, AST)
 _TIMEOUT_S: Final = 10
+_INDEX: Final = "model.safetensors.index.json"
+_CHECKPOINT: Final = ("config.json", "preprocessor_config.json", "model.safetensors", "model-*.safetensors", _INDEX)
+"""Files of a transformers checkpoint, the only ones that are fetched."""
 
 
 def cached(file: HubFile) -> Path | None:
@@ -82,11 +95,88 @@ def find(file: HubFile, *, local: Path | None) -> Path:
     return cached(file) or _download(file)
 
 
+def cached_folder(repository: str) -> Path | None:
+    """Give the folder of a whole checkpoint in the local hub cache, or None; asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    def there(name: str) -> Path | None:
+        found = try_to_load_from_cache(repository, name)
+        return Path(found) if isinstance(found, str) else None
+
+    config, index = there("config.json"), there(_INDEX)
+    if config is None or there("preprocessor_config.json") is None:
+        return None
+    shards = ["model.safetensors"]
+    if index is not None:
+        shards = list(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return config.parent if all(there(shard) for shard in shards) else None
+
+
+def find_folder(repository: str, *, encoder: str) -> Path:
+    """Find a checkpoint's folder: the hub's cache, then the hub.
+
+    Args:
+        repository: Repository id.
+        encoder: Encoder name, for the error.
+
+    Raises:
+        VAError: It is neither cached nor reachable, or has no safetensors weights.
+    """
+    check_repository(repository, encoder=encoder)
+    found = cached_folder(repository)
+    if found is not None:
+        return found
+    from huggingface_hub import get_session, hf_hub_url, snapshot_download
+
+    reason = "HF_HUB_OFFLINE is set"
+    if not offline():
+        try:
+            get_session().head(hf_hub_url(repository, "config.json"), timeout=_TIMEOUT_S)
+            folder = Path(snapshot_download(repository, allow_patterns=list(_CHECKPOINT)))
+        except Exception as error:  # as in _download
+            reason = f"hub out of reach: {type(error).__name__}"
+        else:
+            if any(folder.glob("*.safetensors")):
+                return folder
+            reason = "the repository has no safetensors file"
+    raise VAError(
+        f"weights of '{encoder}' are not cached and not reachable ({reason})",
+        f"Bring {', '.join(_CHECKPOINT[:3])} of {repository} into a folder and use hf:FOLDER.",
+    )
+
+
+def check_repository(repository: str, *, encoder: str) -> None:
+    """Check that a repository id is one by its form.
+
+    Raises:
+        VAError: It is not; it may be a folder that does not exist.
+    """
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository) or ".." in repository:
+        raise VAError(f"'{encoder}': no such folder, and no hub id either", "Give a folder that exists, or owner/name.")
+
+
+def cache_of(repository: str) -> Path:
+    """Give the folder in which the hub's client keeps a repository, whether it is there or not."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def parts(file: HubFile) -> tuple[HubFile, ...]:
+    """List a weight file and what is needed beside it: transformers wants the AST's config.json."""
+    return (file, replace(file, filename="config.json")) if file == AST else (file,)
+
+
+def offline() -> bool:
+    """Say whether the user forbids asking the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
 def _download(file: HubFile) -> Path:
     from huggingface_hub import get_session, hf_hub_download, hf_hub_url
 
     reason = "HF_HUB_OFFLINE is set"
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE"):
+    if not offline():
         try:
             # One quick question first: the download itself would retry for half a minute without a network.
             get_session().head(hf_hub_url(file.repository, file.filename), timeout=_TIMEOUT_S)

@@ -1,8 +1,10 @@
 """Settings of the corpus commands. Standard library only, so that `va --help` stays quick."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from va.settings import argument, outside_digest, require
 
@@ -51,3 +53,55 @@ class AffWild2Config:
 
     name: str = "Aff-Wild2"
     """Name of the corpus in reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Features that were made elsewhere."""
+
+    directory: Path = argument()
+    """Folder with CLIP_ID.npy (rows x dim) or CLIP_ID.npz (features, and times or time_s in seconds) for each clip."""
+
+    corpus: Path = outside_digest()
+    """Corpus manifest, or the folder that holds it."""
+
+    out: Path = outside_digest()
+    """Features folder; a sub-folder is made in it."""
+
+    name: str
+    """Name of the encoder that made them, for folders, options and reports."""
+
+    kind: Literal["frames", "audio"]
+    """Of pictures (a row is what is shown from its time on), or of sound (a row covers the time around its own)."""
+
+    rate_hz: float | None = None
+    """Rows per second, the first beginning at 0 s; needed where the files hold no times."""
+
+    window_s: float = 10.0
+    """Length of an audio window in seconds (F3); must be that of training."""
+
+    stride_s: float = 3.0
+    """Distance between audio windows in seconds (F3); must be that of training."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None
+        require(named, option="--name", value=self.name, expected="letters, digits, '.', '_' and '-'")
+        if self.rate_hz is not None:
+            require(
+                0 < self.rate_hz <= 1e5, option="--rate-hz", value=self.rate_hz, expected="a positive number of rows"
+            )
+        for name in ("window_s", "stride_s"):
+            value = getattr(self, name)
+            require(
+                value > 0 and float(value * 2).is_integer(),
+                option="--" + name.replace("_", "-"),
+                value=value,
+                expected="a positive multiple of half a second, the cell of the frame grid",
+            )
+        require(
+            self.stride_s <= self.window_s,
+            option="--stride-s",
+            value=self.stride_s,
+            expected=f"at most the window ({self.window_s:g} s), or sound would be left out",
+        )

@@ -6,6 +6,7 @@ readable is whole. `docs/feature-format.md` is the format for readers in other l
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from va import files, settings
+from va.data import hdf5
 from va.errors import VAError
 from va.version import __version__
 
@@ -24,9 +26,6 @@ Kind = Literal["frames", "audio"]
 
 _DATASETS: Final = {"frames": ("values", "time_s", "valid"), "audio": ("values", "start_s", "valid")}
 _UNITS: Final = {"values": "encoder units", "time_s": "s", "start_s": "s", "valid": "bool"}
-_LIBVER: Final = ("v110", "v110")
-"""HDF5's format since 1.10: its metadata carry checksums. In older formats one wrong byte can hang or crash HDF5;
-so can one in a text of variable length, which has no checksum in any format."""
 _REDO: Final = "Run 'va extract' again: it redoes only what is missing or damaged."
 
 
@@ -58,16 +57,21 @@ class Source:
     digest: str
 
     @classmethod
-    def of(cls, path: Path) -> "Source":
-        """Hash a medium.
+    def of(cls, path: Path, *more: Path) -> "Source":
+        """Hash a medium and, where there are any, the other files that features come from, in their order.
 
         Raises:
-            VAError: It cannot be read.
+            VAError: One cannot be read.
         """
+        paths = (path, *more)
         try:
-            return cls(size=path.stat().st_size, digest=files.hash_file(path))
+            digests = [files.hash_file(file) for file in paths]
+            size = sum(file.stat().st_size for file in paths)
         except OSError as error:
             raise VAError(f"{path}: cannot be read ({error.strerror})", "Check the disk and permissions.") from None
+        # A medium alone keeps its plain hash, so that anyone can check it.
+        digest = digests[0] if not more else hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
+        return cls(size=size, digest=digest)
 
 
 class FeatureStore:
@@ -125,22 +129,22 @@ class FeatureStore:
         """
         self._check(features)
         with files.replacing(self.path(clip_id)) as temporary:
-            with h5py.File(temporary, "w", libver=_LIBVER) as file:
+            with h5py.File(temporary, "w", libver=hdf5.LIBVER) as file:
                 file.attrs.update(
-                    clip=_fixed(clip_id),
-                    encoder=_fixed(self.encoder),
-                    identity=_fixed(self.digest),
-                    kind=_fixed(self.kind),
+                    clip=hdf5.text(clip_id),
+                    encoder=hdf5.text(self.encoder),
+                    identity=hdf5.text(self.digest),
+                    kind=hdf5.text(self.kind),
                     schema=SCHEMA,
                     source_size=source.size,
-                    source_blake2b=_fixed(source.digest),
-                    written_by=_fixed(f"va {__version__}"),
+                    source_blake2b=hdf5.text(source.digest),
+                    written_by=hdf5.text(f"va {__version__}"),
                 )
                 arrays: tuple[NDArray[Any], ...] = (features.values, features.time_s, features.valid)
                 for name, array in zip(_DATASETS[self.kind], arrays, strict=True):
                     dataset = file.create_dataset(name, data=array, track_times=False)
-                    dataset.attrs["blake2b"] = _fixed(_checksum(array))
-                    dataset.attrs["unit"] = _fixed(_UNITS[name])
+                    dataset.attrs["blake2b"] = hdf5.text(hdf5.checksum(array))
+                    dataset.attrs["unit"] = hdf5.text(_UNITS[name])
             self._load(temporary, clip_id)
 
     def is_done(self, clip_id: str, source: Source) -> bool:
@@ -177,7 +181,7 @@ class FeatureStore:
             raise VAError(f"{self.directory}: has no features of clip '{clip_id}'", _REDO)
         try:
             with h5py.File(file, "r") as opened:
-                return str(opened["values"].attrs["blake2b"])
+                return str(hdf5.attributes(opened["values"])["blake2b"])
         except Exception as error:  # as in _load
             raise VAError(f"{file}: is damaged ({error})", _REDO) from None
 
@@ -198,7 +202,7 @@ class FeatureStore:
     def _clip_id(self, path: Path) -> str:
         try:
             with h5py.File(path, "r") as file:
-                return str(_attributes(file)["clip"])
+                return str(hdf5.attributes(file)["clip"])
         except Exception as error:  # as in _load
             raise VAError(f"{path}: is damaged ({error})", _REDO) from None
 
@@ -218,8 +222,8 @@ class FeatureStore:
     def _load(self, path: Path, clip_id: str) -> tuple[ClipFeatures, dict[str, Any]]:
         try:
             with h5py.File(path, "r") as file:
-                attributes = _attributes(file)
-                arrays = [_read_dataset(file, name) for name in _DATASETS[self.kind]]
+                attributes = hdf5.attributes(file)
+                arrays = [hdf5.read_array(file, name) for name in _DATASETS[self.kind]]
             features = ClipFeatures(values=arrays[0], time_s=arrays[1], valid=arrays[2])
             self._check(features)
         except Exception as error:  # h5py reports damage as many types, depending on which byte is wrong
@@ -235,7 +239,8 @@ class FeatureStore:
 
 def folder_name(identity: Mapping[str, Any]) -> str:
     """Name a store's folder: encoder and eight hexadecimal digits of everything that its values depend on."""
-    return f"{identity['encoder']}-{settings.digest(identity)}"
+    # Encoders of libraries have colons and slashes in their names; two that become alike still differ in the digits.
+    return f"{re.sub('[^A-Za-z0-9._-]', '-', str(identity['encoder']))}-{settings.digest(identity)}"
 
 
 def open_stores(root: Path) -> tuple[FeatureStore, ...]:
@@ -276,28 +281,3 @@ def choose_store(root: Path, *, kind: Kind, name: str, option: str) -> FeatureSt
     if fitting:
         raise VAError(f"{root}: holds more than one {wanted}", f"Name one with {option}: {there}.")
     raise VAError(f"{root}: has no {wanted}", f"Set {option} to one that is there: {there}.")
-
-
-def _read_dataset(file: h5py.File, name: str) -> NDArray[Any]:
-    # A link, a virtual or an external dataset could lead out of the file; only data that lie in it are read.
-    linked = not isinstance(file.get(name, getlink=True), h5py.HardLink)
-    if linked or file[name].is_virtual or file[name].external:
-        raise ValueError(f"'{name}' is not stored in the file itself")
-    array: NDArray[Any] = file[name][()]
-    if _attributes(file[name])["blake2b"] != _checksum(array):
-        raise ValueError(f"checksum of '{name}' does not match")
-    return array
-
-
-def _fixed(text: str) -> NDArray[Any]:
-    data = text.encode()
-    return np.array(data, dtype=h5py.string_dtype("utf-8", len(data)))
-
-
-def _attributes(item: Any) -> dict[str, Any]:
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in item.attrs.items()}
-
-
-def _checksum(array: NDArray[Any]) -> str:
-    header = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.blake2b(header + np.ascontiguousarray(array).tobytes(), digest_size=16).hexdigest()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from va import files
 from va.errors import VAError
 
-_NAME: Final = "prototypes.json"
+NAME: Final = "prototypes.json"
+"""The file's name in a feature store's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Prototypes:
 def write(directory: Path, prototypes: Prototypes) -> None:
     """Write prototypes into a feature store's folder, whole or not at all."""
     files.write_json(
-        directory / _NAME,
+        directory / NAME,
         {
             "texts": list(prototypes.texts),
             "templates": list(prototypes.templates),
@@ -50,12 +51,12 @@ def read(directory: Path) -> Prototypes:
         VAError: There are none, or they are malformed; only CLIP encoders have prototypes.
     """
     hint = "Extract with a CLIP encoder: prototypes are written beside its features."
-    data = files.read_json(directory / _NAME, what="text prototypes", hint=hint)
+    data = files.read_json(directory / NAME, what="text prototypes", hint=hint)
     try:
         values = np.array(data["values"], dtype=np.float32)
         found = Prototypes(texts=tuple(data["texts"]), templates=tuple(data["templates"]), values=values)
     except (KeyError, TypeError, ValueError) as error:
-        raise VAError(f"{directory / _NAME}: is malformed ({error!r})", hint) from None
+        raise VAError(f"{directory / NAME}: is malformed ({error!r})", hint) from None
     if values.ndim != 2 or len(values) != len(found.texts) or not np.isfinite(values).all():
-        raise VAError(f"{directory / _NAME}: has {values.shape} values for {len(found.texts)} texts", hint)
+        raise VAError(f"{directory / NAME}: has {values.shape} values for {len(found.texts)} texts", hint)
     return found

@@ -1,11 +1,11 @@
 """CLIP image towers through open_clip, and the text prototypes that live beside their features.
 
 OpenAI's weights were trained with QuickGELU. open_clip's plain `ViT-B-16` uses GELU and would load them without a
-word, so the name here is `ViT-B-16-quickgelu` (settled 11).
+word, so the name here is `ViT-B-16-quickgelu` (settled 11). `openclip.py` builds open_clip's other models.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +23,21 @@ from va.errors import VAError
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder, make_identity
 
-_ARCHITECTURE: Final = "ViT-B-16-quickgelu"
+_OPENAI: Final = {
+    weights.CLIP.encoder: ("ViT-B-16-quickgelu", weights.CLIP),
+    weights.CLIP_32.encoder: ("ViT-B-32-quickgelu", weights.CLIP_32),
+}
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "mean": OPENAI_DATASET_MEAN,
+    "std": OPENAI_DATASET_STD,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+"""OpenAI's preprocessing, open_clip's default too."""
 
 
 def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
-    """Load a CLIP encoder: OpenAI's ViT-B/16 (F1, R7) or the tiny DEMO encoder.
+    """Load a CLIP encoder: OpenAI's ViT-B/16 (F1, R7), its ViT-B/32 (F15) or the tiny DEMO encoder.
 
     Raises:
         VAError: The weights are missing or do not fit the architecture.
@@ -36,15 +46,16 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
         file = weights.DEMO / "tiny-clip" / "model.safetensors"
         model = _tiny(file.with_name("config.json"))
     else:
-        file = weights.find(weights.CLIP, local=config.clip_weights)
-        model = open_clip.create_model(_ARCHITECTURE, pretrained=None, load_weights=False)
-    _load(model, file, option=weights.CLIP.option)
+        architecture, hub_file = _OPENAI[name]
+        file = weights.find(hub_file, local=config.clip_weights)
+        model = open_clip.create_model(architecture, pretrained=None, load_weights=False)
+    load_weights(model, file, option=weights.CLIP.option)
     model = model.to(device).eval().requires_grad_(False)
     return from_model(model, name=name, weights_digest=files.hash_file(file), config=config)
 
 
 def from_model(model: Any, *, name: str, weights_digest: str, config: ExtractConfig) -> Encoder:
-    """Wrap a loaded open_clip model.
+    """Wrap a loaded open_clip model with OpenAI's preprocessing and tokenizer.
 
     Args:
         model: `open_clip.model.CLIP` in evaluation mode, on its device.
@@ -52,11 +63,48 @@ def from_model(model: Any, *, name: str, weights_digest: str, config: ExtractCon
         weights_digest: Goes into the identity.
         config: The stage's settings.
     """
+
+    def prototypes(texts: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
+        return text_prototypes(model, texts, templates)
+
+    return wrap(
+        model,
+        name=name,
+        dim=int(model.visual.output_dim),
+        weights_digest=weights_digest,
+        settings=DEFAULTS,
+        extra={},
+        prototypes=prototypes,
+        config=config,
+    )
+
+
+def wrap(
+    model: Any,
+    *,
+    name: str,
+    dim: int,
+    weights_digest: str,
+    settings: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    prototypes: Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]],
+    config: ExtractConfig,
+) -> Encoder:
+    """Wrap any loaded open_clip model.
+
+    Args:
+        model: In evaluation mode, on its device.
+        name: Encoder name.
+        dim: Length of an image embedding.
+        weights_digest: Goes into the identity.
+        settings: Of the preprocessing, with the keys of `DEFAULTS`.
+        extra: More for the identity's `preprocessing`, as plain JSON.
+        prototypes: Texts and templates -> float32 [texts, dim].
+        config: The stage's settings.
+    """
     size = model.visual.image_size
     side = int(size[0] if isinstance(size, tuple) else size)
-    resize = open_clip.image_transform(
-        side, is_train=False, mean=OPENAI_DATASET_MEAN, std=OPENAI_DATASET_STD, interpolation="bicubic"
-    )
+    resize = open_clip.image_transform(side, is_train=False, **settings)
 
     def transform(rgb: NDArray[Any]) -> NDArray[np.float32]:
         image: NDArray[np.float32] = resize(Image.fromarray(rgb)).numpy()
@@ -66,15 +114,18 @@ def from_model(model: Any, *, name: str, weights_digest: str, config: ExtractCon
         features: Tensor = model.encode_image(images, normalize=False)
         return features.float()
 
-    def prototypes(texts: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
-        return text_prototypes(model, texts, templates)
-
-    dim = int(model.visual.output_dim)
+    kernel = settings["interpolation"]
+    shapes = {
+        "shortest": f"shortest side to {side}, {kernel} (PIL), centre crop",
+        "longest": f"longest side to {side}, {kernel} (PIL), padded",
+        "squash": f"both sides to {side}, {kernel} (PIL)",
+    }
     preprocessing = {
-        "resize": f"shortest side to {side}, bicubic (PIL), centre crop",
-        "mean": list(OPENAI_DATASET_MEAN),
-        "std": list(OPENAI_DATASET_STD),
+        "resize": shapes[settings["resize_mode"]],
+        "mean": list(settings["mean"]),
+        "std": list(settings["std"]),
         "output": "image embedding after projection, not normalised",
+        **extra,
     }
     identity = make_identity(
         name, kind="frames", dim=dim, weights=weights_digest, preprocessing=preprocessing, config=config
@@ -90,7 +141,6 @@ def from_model(model: Any, *, name: str, weights_digest: str, config: ExtractCon
     )
 
 
-@torch.no_grad()
 def text_prototypes(model: Any, texts: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
     """Average each text's normalised embeddings over the templates (paper section 3.3; F9).
 
@@ -102,8 +152,14 @@ def text_prototypes(model: Any, texts: Sequence[str], templates: Sequence[str]) 
     Returns:
         float32 [texts, dim]; means of unit vectors, so of length at most 1.
     """
-    tokenizer = open_clip.SimpleTokenizer(context_length=int(model.context_length))
+    return embed_texts(model, open_clip.SimpleTokenizer(context_length=int(model.context_length)), texts, templates)
+
+
+@torch.no_grad()
+def embed_texts(model: Any, tokenizer: Any, texts: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
+    """Do the same with another tokenizer: a list of sentences -> int64 [sentences, context]."""
     device = next(model.parameters()).device
+    _check_lengths(tokenizer, [template.format(text) for text in texts for template in templates])
     rows = []
     for text in texts:
         tokens = tokenizer([template.format(text) for template in templates]).to(device)
@@ -112,12 +168,30 @@ def text_prototypes(model: Any, texts: Sequence[str], templates: Sequence[str]) 
     return prototypes
 
 
+def _check_lengths(tokenizer: Any, sentences: Sequence[str]) -> None:
+    """Refuse what the tokenizer would cut off without a word."""
+    if not isinstance(tokenizer, open_clip.SimpleTokenizer):
+        return
+    room = int(tokenizer.context_length) - 2  # for the marks of start and end
+    for sentence in sentences:
+        if len(tokenizer.encode(sentence)) > room:
+            raise VAError(
+                f"'{sentence[:60]}...' is longer than the {room} tokens that the encoder reads",
+                "Shorten the text, or its template.",
+            )
+
+
 def _tiny(config_file: Path) -> Any:
     settings = json.loads(config_file.read_text(encoding="utf-8"))
     return open_clip.CLIP(**settings)
 
 
-def _load(model: Any, file: Path, *, option: str) -> None:
+def load_weights(model: Any, file: Path, *, option: str) -> None:
+    """Load a safetensors file into a model, every tensor of it.
+
+    Raises:
+        VAError: It does not fit the architecture; `option` is what to give another file to.
+    """
     try:
         state = {name: tensor.float() for name, tensor in load_file(file).items()}
         model.load_state_dict(state, strict=True)

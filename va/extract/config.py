@@ -11,9 +11,15 @@ BASELINES: Final = ("pixels", "loudness")
 
 PRESETS: Final = {
     "paper": ("clip-vit-b-16", "ast", *BASELINES),
+    "table1": ("clip-vit-b-32", "logmel", *BASELINES),
     "tiny": ("tiny-clip", "tiny-ast", *BASELINES),
 }
-"""Encoders of each preset: the paper's (F1, F2), and the demo encoders that ship in the package."""
+"""Encoders of each preset: the paper's (F1, F2), table 1's other row (F15), and the demo encoders that ship in the
+package."""
+
+OPEN_CLIP: Final = "open_clip:"
+HUGGING_FACE: Final = "hf:"
+"""Prefixes of encoders that a library knows by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +32,32 @@ class ExtractConfig:
     out: Path = outside_digest()
     """Features folder; one sub-folder per encoder is made in it."""
 
-    preset: Literal["paper", "tiny"] = "paper"
-    """Which encoders: the paper's CLIP ViT-B/16 and AST, or the tiny DEMO encoders, which know only drawn faces
-    and synthesised voices."""
+    preset: Literal["paper", "table1", "tiny"] = "paper"
+    """Which encoders: the paper's CLIP ViT-B/16 and AST, its table 1's CLIP ViT-B/32 and log-mel, or the tiny DEMO
+    encoders, which know only drawn faces and synthesised voices."""
 
     encoders: tuple[str, ...] = ()
-    """Encoders to run instead of the preset's, by name; those already extracted are kept."""
+    """Encoders to run instead of the preset's, by name, also open_clip:MODEL/TAG and hf:MODEL (a hub id or a folder);
+    those already extracted are kept."""
 
     clip_weights: Path | None = outside_digest(default=None)
     """CLIP weights as an open_clip .safetensors file, for machines that reach no model hub."""
 
     ast_weights: Path | None = outside_digest(default=None)
     """AST weights: a folder with config.json and model.safetensors, for machines that reach no model hub."""
+
+    faces: Literal["none", "detect", "crops"] = "none"
+    """Which pictures the frame encoders see: the whole frame, the face that a detector finds and follows, or the
+    corpus's own crops in the folder --crops. Cells without a face are masked."""
+
+    crops: Path | None = outside_digest(default=None)
+    """Folder with one folder of crops per clip, e.g. cropped_aligned; 00001.jpg is the first frame."""
+
+    face_weights: Path | None = outside_digest(default=None)
+    """Another face detector: a YuNet .onnx file for OpenCV; by default the CenterFace file in the package."""
+
+    face_margin: float = 0.1
+    """Margin around a detected face at each edge, as a share of its longer side."""
 
     window_s: float = 10.0
     """Length of an audio window in seconds (F3); part of the audio identity."""
@@ -57,6 +77,8 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         require(self.window_s > 0, option="--window-s", value=self.window_s, expected="a positive number of seconds")
+        margin = self.face_margin
+        require(0 <= margin <= 2, option="--face-margin", value=margin, expected="a number from 0 to 2")
         for name in ("window_s", "stride_s"):
             value = getattr(self, name)
             require(
@@ -79,3 +101,28 @@ class ExtractConfig:
     def chosen(self) -> tuple[str, ...]:
         """Names of the encoders to run."""
         return self.encoders or PRESETS[self.preset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsConfig:
+    """New texts for the prototypes beside a CLIP encoder's features."""
+
+    features: Path = argument()
+    """Features folder that 'va extract' made."""
+
+    texts: Path = outside_digest()
+    """Region texts in region order (valence low to high and, inside each, arousal low to high): one per line, or a
+    .toml file with the lists texts and templates. As many as the regions that will be trained with."""
+
+    templates: Path | None = outside_digest(default=None)
+    """Templates, one per line, each with {} for the text; by default those of the texts' .toml file, else the paper's
+    three (F10)."""
+
+    encoder: str = ""
+    """CLIP encoder whose features they belong to; needed only when the folder holds several frame encoders."""
+
+    clip_weights: Path | None = outside_digest(default=None)
+    """CLIP weights as an open_clip .safetensors file, the one that made the features."""
+
+    device: str = outside_digest(default="auto")
+    """auto, cpu, cuda or cuda:N; auto takes a GPU when there is one."""

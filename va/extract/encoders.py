@@ -15,10 +15,11 @@ from torch import Tensor
 from va.data.features import SCHEMA, Kind
 from va.data.timeline import CELL_S
 from va.errors import VAError
-from va.extract.config import BASELINES, ExtractConfig
+from va.extract import pictures
+from va.extract.config import BASELINES, HUGGING_FACE, OPEN_CLIP, ExtractConfig
 from va.extract.spectrum import Spectrum
 
-NAMES: Final = ("clip-vit-b-16", "ast", "tiny-clip", "tiny-ast", "pixels", "loudness")
+NAMES: Final = ("clip-vit-b-16", "clip-vit-b-32", "ast", "logmel", "tiny-clip", "tiny-ast", "pixels", "loudness")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,11 @@ def make_identity(
         preprocessing: Whatever the transform depends on, as plain JSON.
         config: Gives window and stride, which belong to an audio identity only.
     """
-    sampling: dict[str, Any] = {"cell_s": CELL_S, "frame": "last presented at or before the cell's centre"}
+    sampling: dict[str, Any] = {
+        "cell_s": CELL_S,
+        "frame": "last presented at or before the cell's centre",
+        "faces": pictures.identity(config),
+    }
     if kind == "audio":
         sampling = {"cell_s": CELL_S, "window_s": float(config.window_s), "stride_s": float(config.stride_s)}
     return {
@@ -80,6 +85,11 @@ def make_identity(
     }
 
 
+def has_text_tower(name: str) -> bool:
+    """Say whether an encoder embeds texts too, by its name: loading it may take a download."""
+    return name in ("clip-vit-b-16", "clip-vit-b-32", "tiny-clip") or name.startswith(OPEN_CLIP)
+
+
 def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
     """Load an encoder by name, weights included, onto a device.
 
@@ -87,7 +97,7 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
         VAError: No such encoder, or its weights are missing.
     """
     # Imported here: transformers and open_clip take seconds, and most runs need one of them.
-    if name in ("clip-vit-b-16", "tiny-clip"):
+    if name in ("clip-vit-b-16", "clip-vit-b-32", "tiny-clip"):
         from va.extract import clip
 
         return clip.build(name, config=config, device=device)
@@ -95,8 +105,22 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
         from va.extract import ast
 
         return ast.build(name, config=config, device=device)
+    if name.startswith(OPEN_CLIP):
+        from va.extract import openclip
+
+        return openclip.build(name, config=config, device=device)
+    if name.startswith(HUGGING_FACE):
+        from va.extract import hf
+
+        return hf.build(name, config=config, device=device)
+    if name == "logmel":
+        from va.extract import logmel
+
+        return logmel.build(config)
     if name in ("pixels", "loudness"):
         from va.extract import trivial
 
         return trivial.pixels(config) if name == "pixels" else trivial.loudness(config)
-    raise VAError(f"--encoders: there is no encoder '{name}'", f"Choose from {', '.join(NAMES)}.")
+    raise VAError(
+        f"--encoders: there is no encoder '{name}'", f"Choose from {', '.join(NAMES)}, open_clip:MODEL/TAG, hf:MODEL."
+    )

@@ -4,7 +4,7 @@ Run it as `va extract CORPUS --out FEATURES`. A clip that fails leaves a record 
 none of the others; a second run redoes what is missing, damaged or made from another source, and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from va.errors import VAError
 from va.extract import decode, encoders, spectrum
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder
+from va.extract.pictures import Pictures
 
 _FAILURES: Final = "failures"
 
@@ -58,7 +59,11 @@ def run(config: ExtractConfig, *, progress: Callable[[int, int, str], None]) -> 
     """
     corpus = Corpus.load(config.corpus)
     device = choose_device(config.device)
+    pictures = Pictures(config)
     loaded = [encoders.build(name, config=config, device=device) for name in config.chosen]
+    for encoder in loaded:  # two folders may have one name
+        if sum(other.name == encoder.name for other in loaded) > 1:
+            raise VAError(f"--encoders: two of them are called '{encoder.name}'", "Rename a folder or name one only.")
     stores = [FeatureStore.create(config.out, encoder.identity) for encoder in loaded]
     for encoder, store in zip(loaded, stores, strict=True):
         _keep_prototypes(encoder, store)
@@ -67,7 +72,7 @@ def run(config: ExtractConfig, *, progress: Callable[[int, int, str], None]) -> 
         progress(done, len(corpus.clips), clip.id)
         record = config.out / _FAILURES / f"{files.safe_name(clip.id)}.json"
         try:
-            wrote = _extract_clip(clip, list(zip(loaded, stores, strict=True)), config, device)
+            wrote = _extract_clip(clip, pictures, list(zip(loaded, stores, strict=True)), config, device)
         except VAError as error:
             failed[clip.id] = error.message
             files.write_json(record, {"clip": clip.id, "media": str(clip.media), "error": error.message})
@@ -80,13 +85,21 @@ def run(config: ExtractConfig, *, progress: Callable[[int, int, str], None]) -> 
 
 @torch.inference_mode()
 def encode_medium(
-    path: Path, chosen: list[Encoder], *, config: ExtractConfig, device: torch.device
+    path: Path,
+    chosen: list[Encoder],
+    *,
+    clip_id: str,
+    pictures: Pictures,
+    config: ExtractConfig,
+    device: torch.device,
 ) -> list[ClipFeatures]:
     """Encode one medium with several encoders, decoding its pictures once.
 
     Args:
         path: The medium.
         chosen: Encoders, in any order.
+        clip_id: Which person and which crops, where the medium alone does not say.
+        pictures: Gives the frame encoders' pictures.
         config: The stage's settings.
         device: Where the encoders are.
 
@@ -96,13 +109,14 @@ def encode_medium(
     Raises:
         VAError: The medium cannot be decoded, or an encoder gives non-finite values.
     """
-    duration_s = media.probe(path).duration_s
+    info = media.probe(path)
     of_frames = [encoder for encoder in chosen if encoder.kind == "frames"]
     names = [encoder.name for encoder in of_frames]
-    found = dict(zip(names, _encode_frames(path, of_frames, duration_s, config, device), strict=True))
+    shown = pictures.of(path, clip_id=clip_id, info=info)
+    found = dict(zip(names, _encode_frames(shown, of_frames, config, device), strict=True))
     for encoder in chosen:
         if encoder.kind == "audio":
-            found[encoder.name] = _encode_audio(path, encoder, duration_s, config, device)
+            found[encoder.name] = _encode_audio(path, encoder, info.duration_s, config, device)
     for name, features in found.items():
         if not np.isfinite(features.values).all():
             raise VAError(f"{path}: '{name}' gave values that are not finite", "Check the medium's sound.")
@@ -121,29 +135,40 @@ def _keep_prototypes(encoder: Encoder, store: FeatureStore) -> None:
 
 
 def _extract_clip(
-    clip: Clip, pairs: list[tuple[Encoder, FeatureStore]], config: ExtractConfig, device: torch.device
+    clip: Clip,
+    pictures: Pictures,
+    pairs: list[tuple[Encoder, FeatureStore]],
+    config: ExtractConfig,
+    device: torch.device,
 ) -> bool:
     """Extract what one clip lacks; False when it lacked nothing."""
     if not clip.media.is_file():
         raise VAError(f"{clip.media}: no such file", "Check the corpus folder; media may have been moved.")
-    source = Source.of(clip.media)
+    source = Source.of(clip.media, *pictures.files_of(clip.id))
     missing = [(encoder, store) for encoder, store in pairs if not store.is_done(clip.id, source)]
     if not missing:
         return False
-    features = encode_medium(clip.media, [encoder for encoder, _ in missing], config=config, device=device)
+    features = encode_medium(
+        clip.media,
+        [encoder for encoder, _ in missing],
+        clip_id=clip.id,
+        pictures=pictures,
+        config=config,
+        device=device,
+    )
     for (_, store), found in zip(missing, features, strict=True):
         store.write(clip.id, found, source)
     return True
 
 
 def _encode_frames(
-    path: Path, chosen: list[Encoder], duration_s: float, config: ExtractConfig, device: torch.device
+    shown: Iterator[NDArray[np.uint8] | None], chosen: list[Encoder], config: ExtractConfig, device: torch.device
 ) -> list[ClipFeatures]:
     if not chosen:
         return []
     batches = [_Batch(encoder, config.frame_batch, device) for encoder in chosen]
     valid = []
-    for rgb in decode.frames_at_cells(path, duration_s=duration_s):
+    for rgb in shown:
         valid.append(rgb is not None)
         if rgb is not None:
             for batch in batches:

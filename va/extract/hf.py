@@ -1,0 +1,124 @@
+"""`hf:MODEL`: any transformers vision or audio model with hidden states, from a hub id or a folder.
+
+Vision (ViT, DINOv2, SigLIP, CLIP, ConvNeXt, ...): the pooled output where the checkpoint has one, else the mean token.
+Audio (wav2vec 2.0, HuBERT, WavLM and their kin on waveforms, Whisper's encoder): the last hidden state, averaged into
+half-second cells by token centre, as settled 2 does for AST. Code that comes with a checkpoint is never run, and only
+safetensors are read.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers.utils.logging import disable_progress_bar
+
+from va import files, weights
+from va.errors import VAError
+from va.extract import hf_audio
+from va.extract.config import HUGGING_FACE, ExtractConfig
+from va.extract.encoders import Encoder, make_identity
+
+_LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
+_NEEDED: Final = ("config.json", "preprocessor_config.json")
+
+
+def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+    """Load a transformers model.
+
+    Args:
+        name: `hf:` and a hub id or a folder with config.json, preprocessor_config.json and safetensors.
+        config: The stage's settings.
+        device: Where the model goes.
+
+    Raises:
+        VAError: Files are missing or do not fit together, or it is no vision or audio model of a supported kind.
+    """
+    wanted = name.removeprefix(HUGGING_FACE)
+    local = Path(wanted).expanduser()
+    folder = local if wanted and local.is_dir() else weights.find_folder(wanted, encoder=name)
+    if folder == local:
+        name = HUGGING_FACE + local.resolve().name  # a path says where features came from, not what they are
+    model, lacking = _load(folder, device)
+    settings = {needed: files.hash_file(folder / needed) for needed in _NEEDED}
+    vision = model.main_input_name == "pixel_values"
+    if any(not (vision and key.startswith("pooler.")) for key in lacking):
+        raise VAError(f"{folder}: the weights lack {', '.join(sorted(lacking)[:3])}", "Bring the whole checkpoint.")
+    if vision:
+        return _vision(model, folder, name=name, settings=settings, has_pooler=not lacking, config=config)
+    return hf_audio.wrap(
+        model, folder, name=name, weights_digest=_weights_digest(folder), settings=settings, config=config
+    )
+
+
+def _load(folder: Path, device: torch.device) -> tuple[Any, set[str]]:
+    """Load the image or sound tower and say which of its weights are not in the checkpoint."""
+    disable_progress_bar()  # of transformers: one of ours is on screen already
+    for needed in _NEEDED:
+        if not (folder / needed).is_file():
+            raise VAError(f"{folder / needed}: does not exist", "Bring the whole checkpoint into one folder.")
+    try:
+        config = AutoConfig.from_pretrained(folder, **_LOCAL)
+        model, info = AutoModel.from_pretrained(
+            folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **_LOCAL
+        )
+    except Exception as error:  # transformers raises many types for a folder that does not fit
+        raise VAError(
+            f"{folder}: cannot be loaded ({str(error).splitlines()[0]})",
+            "Bring config.json, preprocessor_config.json and *.safetensors of a model that transformers knows.",
+        ) from None
+    lacking = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
+    for part in ("vision_model", "encoder"):  # of a two-tower model, and of an encoder-decoder
+        if hasattr(model, part) and (part == "vision_model" or config.is_encoder_decoder):
+            model = getattr(model, part)
+            lacking = {key.removeprefix(f"{part}.") for key in lacking if key.startswith(f"{part}.")}
+    return model.to(device).eval().requires_grad_(False), lacking
+
+
+def _weights_digest(folder: Path) -> str:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return files.hash_file(folder / "model.safetensors")
+    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    return "+".join(files.hash_file(folder / Path(name).name) for name in names)
+
+
+def _vision(
+    model: Any, folder: Path, *, name: str, settings: dict[str, str], has_pooler: bool, config: ExtractConfig
+) -> Encoder:
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, **_LOCAL)
+    except Exception as error:  # as in _load
+        raise VAError(
+            f"{folder}: has no image processor ({str(error).splitlines()[0]})", "Bring its preprocessor_config.json."
+        ) from None
+
+    def transform(rgb: NDArray[Any]) -> NDArray[np.float32]:
+        made = processor(images=Image.fromarray(rgb), return_tensors="pt")["pixel_values"]
+        return np.asarray(made[0].numpy(), dtype=np.float32)
+
+    device = next(model.parameters()).device
+    example = torch.from_numpy(transform(np.zeros((64, 64, 3), np.uint8)))[None].to(device)
+    # Pooling weights that the checkpoint lacks are random: features through them would look like features.
+    pooled = has_pooler and getattr(model(pixel_values=example), "pooler_output", None) is not None
+
+    def encode(images: Tensor) -> Tensor:
+        output = model(pixel_values=images)
+        if pooled:
+            embedded: Tensor = output.pooler_output.flatten(1)
+        else:
+            hidden = output.last_hidden_state  # [B, tokens, dim], or [B, dim, height, width] of a convolutional model
+            embedded = hidden.mean(dim=1) if hidden.ndim == 3 else hidden.flatten(2).mean(dim=2)
+        return embedded.float()
+
+    dim = int(encode(example).shape[-1])
+    preprocessing = {**settings, "output": "pooled output" if pooled else "mean over the last hidden state"}
+    identity = make_identity(
+        name, kind="frames", dim=dim, weights=_weights_digest(folder), preprocessing=preprocessing, config=config
+    )
+    return Encoder(name=name, kind="frames", identity=identity, dim=dim, transform=transform, encode=encode)

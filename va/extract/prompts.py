@@ -1,0 +1,126 @@
+"""New text prototypes beside the features of a CLIP encoder: `va prompts FEATURES --texts FILE`.
+
+The texts are outside the features' identity, so that no frame is encoded again; the text tower must be the one whose
+image tower made the features, which the hash of the weights decides.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from va.data import features, prototypes
+from va.data.prototypes import Prototypes
+from va.data.regions import TEMPLATES
+from va.device import choose_device
+from va.errors import VAError
+from va.extract import encoders
+from va.extract.config import ExtractConfig, PromptsConfig
+
+
+def run(config: PromptsConfig) -> tuple[Path, Prototypes]:
+    """Embed texts and write them as the prototypes of a store, whole or not at all.
+
+    Args:
+        config: The command's settings.
+
+    Returns:
+        The file written and what is in it.
+
+    Raises:
+        VAError: A file cannot be used, the encoder has no text tower, or its weights are missing or others than
+            those that made the features; the store is unchanged then.
+    """
+    texts, templates = read_texts(config.texts)
+    if config.templates is not None:
+        templates = read_lines(config.templates, what="templates")
+    templates = templates or TEMPLATES
+    check_templates(templates)
+    store = features.choose_store(config.features, kind="frames", name=config.encoder, option="--encoder")
+    if store.identity.get("imported") or not encoders.has_text_tower(store.encoder):
+        raise VAError(
+            f"{store.directory}: '{store.encoder}' has no text tower", "Name a CLIP encoder's features with --encoder."
+        )
+    settings = ExtractConfig(
+        corpus=config.features, out=config.features, clip_weights=config.clip_weights, device=config.device
+    )
+    encoder = encoders.build(store.encoder, config=settings, device=choose_device(config.device))
+    if encoder.identity["weights"] != store.identity.get("weights"):
+        raise VAError(
+            f"{store.directory}: was made with weights {store.identity.get('weights')}, "
+            f"those found for '{store.encoder}' are {encoder.identity['weights']}",
+            "Give the weights that made the features to --clip-weights, or extract again.",
+        )
+    assert encoder.prototypes is not None  # true for every encoder with a text tower
+    made = Prototypes(texts=texts, templates=templates, values=encoder.prototypes(texts, templates))
+    prototypes.write(store.directory, made)
+    return store.directory / prototypes.NAME, made
+
+
+def read_texts(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Read region texts: one per line, or a TOML file with `texts` and perhaps `templates`.
+
+    Args:
+        file: UTF-8; `.toml` decides. Blank lines and surrounding white space do not count.
+
+    Returns:
+        Texts in the file's order, and templates; those are empty where the file has none.
+
+    Raises:
+        VAError: It cannot be read, holds no text, or has a key that is not known.
+    """
+    if file.suffix.lower() != ".toml":
+        return read_lines(file, what="texts"), ()
+    try:
+        data = tomllib.loads(_read(file, what="texts"))
+    except tomllib.TOMLDecodeError as error:
+        raise VAError(f"{file}: is not valid TOML ({error})", "Correct the file given to --texts.") from None
+    unknown = sorted(set(data) - {"texts", "templates"})
+    if unknown:
+        raise VAError(f"{file}: has no setting named '{unknown[0]}'", "Known settings: texts, templates.")
+    found = {key: _entries(data.get(key, []), key=key, file=file) for key in ("texts", "templates")}
+    if not found["texts"]:
+        raise VAError(f"{file}: holds no texts", 'Write texts = ["...", "..."], in region order.')
+    return found["texts"], found["templates"]
+
+
+def read_lines(file: Path, *, what: str) -> tuple[str, ...]:
+    """Read the lines of a UTF-8 file that are not blank, without surrounding white space.
+
+    Raises:
+        VAError: It cannot be read or has none; `what` (`texts` or `templates`) is its option's name.
+    """
+    lines = tuple(line.strip() for line in _read(file, what=what).splitlines() if line.strip())
+    if not lines:
+        raise VAError(f"{file}: holds no {what}", f"Write one per line into the file given to --{what}.")
+    return lines
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Check that every template has one `{}` for the text and no other brace.
+
+    Raises:
+        VAError: One has not.
+    """
+    for template in templates:
+        before, hole, after = template.partition("{}")
+        if not hole or set(before + after) & set("{}"):
+            raise VAError(
+                f"template '{template}' does not have one place for the text",
+                "Write {} once where the text goes, e.g. 'a face showing {}'.",
+            )
+
+
+def _entries(value: Any, *, key: str, file: Path) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise VAError(f"{file}: '{key}' is not a list of texts", f'Write {key} = ["...", "..."].')
+    return tuple(item.strip() for item in value if item.strip())
+
+
+def _read(file: Path, *, what: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise VAError(f"{file}: cannot be read ({error.strerror})", f"Check the path given to --{what}.") from None
+    except UnicodeDecodeError as error:
+        raise VAError(f"{file}: is not UTF-8 text ({error.reason})", "Save the file as UTF-8.") from None
