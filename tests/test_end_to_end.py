@@ -105,6 +105,7 @@ def test_real_recordings_go_through_the_trained_head(demo: Path, tmp_path: Path)
     from va.data import features, media
     from va.extract import encoders, pipeline
     from va.extract.config import ExtractConfig
+    from va.extract.pictures import Pictures
     from va.train import checkpoint
 
     run = checkpoint.load_run(next((demo / "runs").glob("gru-hierarchical-*")))
@@ -112,7 +113,9 @@ def test_real_recordings_go_through_the_trained_head(demo: Path, tmp_path: Path)
     cpu = torch.device("cpu")
     chosen = [encoders.build(name, config=config, device=cpu) for name in ("tiny-clip", "tiny-ast")]
     for clip in sorted(CLIPS.glob("*.mpg")):
-        seen, heard = pipeline.encode_medium(clip, chosen, config=config, device=cpu)
+        seen, heard = pipeline.encode_medium(
+            clip, chosen, clip_id=clip.stem, pictures=Pictures(config), config=config, device=cpu
+        )
         assert seen.valid.all()
         assert len(seen.values) == 6 == round(media.probe(clip).duration_s / 0.5)
         assert heard.valid.tolist() == [[True] * 6 + [False] * 14]

@@ -1,0 +1,87 @@
+"""Which pictures of a clip the frame encoders see: whole frames, tracked faces, or the corpus's own crops."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from va.data import media
+from va.errors import VAError
+from va.extract import decode, detect, faces
+from va.extract.config import ExtractConfig
+from va.extract.detect import Detector
+
+
+def identity(config: ExtractConfig) -> dict[str, Any]:
+    """Write down, as plain JSON, everything that the choice of pictures depends on.
+
+    Raises:
+        VAError: The detector's file is missing or changed.
+    """
+    if config.faces != "detect":
+        return {"mode": config.faces}
+    tracking = faces.tracking_identity(margin=config.face_margin, smoothing_s=faces.SMOOTHING_S, hold_s=faces.HOLD_S)
+    return {"mode": "detect", **detect.detector_identity(config.face_weights), **tracking}
+
+
+class Pictures:
+    """The pictures of clips, cell by cell, as a config asks for them.
+
+    Args:
+        config: `faces`, `crops`, `face_weights` and `face_margin` are read.
+
+    Raises:
+        VAError: The detector cannot be loaded, or crops are asked for without a folder.
+    """
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self._config = config
+        self._detector: Detector | None = None
+        if config.faces == "detect":
+            self._detector = detect.load_detector(config.face_weights)
+        if config.faces == "crops" and not (config.crops and config.crops.is_dir()):
+            raise VAError(
+                f"--crops: {config.crops or 'nothing'} is not a folder, and --faces crops needs one",
+                "Name the folder that holds one folder of images per clip, e.g. cropped_aligned.",
+            )
+
+    def of(self, path: Path, *, clip_id: str, info: media.MediaInfo) -> Iterator[NDArray[np.uint8] | None]:
+        """Yield the picture of each cell in turn.
+
+        Args:
+            path: The medium.
+            clip_id: Decides the person (`_left`, `_right`) and the folder of crops.
+            info: The medium's, from `media.probe`.
+
+        Yields:
+            uint8 [height, width, 3] RGB; None masks the cell: no frame, no face or no crop.
+
+        Raises:
+            VAError: The medium or a crop cannot be read.
+        """
+        if self._config.faces == "crops":
+            assert self._config.crops is not None  # checked when the config was read
+            folder = self._config.crops / clip_id
+            yield from faces.crops_at_cells(folder, frame_time_s=info.frame_time_s, duration_s=info.duration_s)
+            return
+        frames = decode.frames_at_cells(path, duration_s=info.duration_s)
+        if self._detector is None:
+            yield from frames
+            return
+        for crop in faces.follow(
+            frames,
+            detector=self._detector,
+            side=faces.side_of(clip_id),
+            margin=self._config.face_margin,
+            smoothing_s=faces.SMOOTHING_S,
+            hold_s=faces.HOLD_S,
+        ):
+            yield None if crop is None else crop.rgb
+
+    def files_of(self, clip_id: str) -> tuple[Path, ...]:
+        """List the files besides the medium that a clip's pictures come from, sorted."""
+        if self._config.faces != "crops" or self._config.crops is None:
+            return ()
+        return tuple(sorted((self._config.crops / clip_id).glob("*.jpg")))
