@@ -236,27 +236,6 @@ def test_as_dict_gives_plain_json_values() -> None:
     assert "source" not in settings.as_dict(Sample(source=Path("a")), digest_only=True)
 
 
-@pytest.mark.parametrize(
-    ("change", "option"),
-    [
-        ({"window_s": 0.75}, "--window-s"),
-        ({"window_s": 0.0}, "--window-s"),
-        ({"window_s": math.nan}, "--window-s"),
-        ({"stride_s": 0.3}, "--stride-s"),
-        ({"window_s": 2.0, "stride_s": 3.0}, "--stride-s"),
-        ({"frame_batch": 0}, "--frame-batch"),
-        ({"audio_batch": 0}, "--audio-batch"),
-    ],
-)
-def test_ranges_of_stage_one(change: dict[str, Any], option: str) -> None:
-    with pytest.raises(VAError, match=f"{option}: .* is out of range"):
-        ExtractConfig(corpus=Path("c"), out=Path("o"), **change)
-
-
-def test_whole_seconds_may_be_integers_in_python() -> None:
-    assert ExtractConfig(corpus=Path("c"), out=Path("o"), window_s=4, stride_s=2).window_s == 4
-
-
 # --- the command line made from the same fields
 
 

@@ -209,10 +209,11 @@ def test_resampling_against_scipy(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[800:-800], expected[800:-800], atol=2e-3)
 
 
-def test_sound_that_needs_no_conversion_is_taken_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.mkv", "a.mov"])  # the second says that its one channel is "mono"
+def test_sound_that_needs_no_conversion_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
     wave = np.random.default_rng(0).uniform(-1, 1, 32_000).astype(np.float32)
-    make_video(tmp_path / "a.mkv", seconds=2, audio=wave, audio_codec="pcm_f32le", audio_rate=RATE_HZ)
-    np.testing.assert_array_equal(sound(tmp_path / "a.mkv", 2.0), wave)
+    make_video(tmp_path / name, seconds=2, audio=wave, audio_codec="pcm_f32le", audio_rate=RATE_HZ)
+    np.testing.assert_array_equal(sound(tmp_path / name, 2.0), wave)
 
 
 def test_a_change_of_channels_midway(tmp_path: Path) -> None:

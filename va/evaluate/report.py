@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from va import files
-from va.errors import VAError
 from va.evaluate import markup, metrics
 from va.evaluate.markup import number, text
 from va.evaluate.protocol import Figure, Score
@@ -97,12 +96,8 @@ def write_report(figures: ReportFigures, directory: Path) -> Path:
         raise ValueError("a report needs at least one row, the run's own")
     numbers = {key: value for key, value in figures.items() if key not in ("clips", "plane")}
     page = render(figures)
-    try:
-        files.write_json(directory / "metrics.json", markup.plain(numbers))
-        files.write_text(directory / "index.html", page)
-    except OSError as error:
-        message = f"cannot write the report to {directory}: {error.strerror}"
-        raise VAError(message, "Choose another folder with --out.") from error
+    files.write_json(directory / "metrics.json", markup.plain(numbers))
+    files.write_text(directory / "index.html", page)
     return directory / "index.html"
 
 

@@ -4,7 +4,7 @@ Both are generators whose memory does not grow with the length of the file.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -94,16 +94,14 @@ def _rgb(frame: av.VideoFrame | None) -> NDArray[np.uint8] | None:
 def _resampled(frames: Iterator[av.AudioFrame]) -> Iterator[NDArray[np.float32]]:
     """Convert frames to mono at 16 kHz; a change of rate, layout or format midway starts another resampler."""
     for _, same in itertools.groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.rate)):
-        # rematrix_maxval makes the weights of the channels sum to 1 whatever the format: two equal channels mix to
-        # either of them. By default floating-point formats get sqrt(2) times that.
-        resampler = AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ, options={"rematrix_maxval": "1.0"})
+        resampler = AudioResampler(format="fltp", rate=SAMPLE_RATE_HZ)
         for frame in same:
             frame.pts = None  # the resampler then counts samples instead of filling small gaps
-            yield from _samples(resampler.resample(frame))
-        yield from _samples(resampler.resample(None))
+            yield from map(_mono, resampler.resample(frame))
+        yield from map(_mono, resampler.resample(None))
 
 
-def _samples(frames: Sequence[av.AudioFrame | None]) -> Iterator[NDArray[np.float32]]:
-    for frame in frames:
-        if frame is not None:  # PyAV gives the flushing None back where nothing had to be converted
-            yield np.asarray(frame.to_ndarray()[0], dtype=np.float32)
+def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
+    # The mean, as audio libraries do: FFmpeg's own mixture of two equal channels is sqrt(2) times either of them, for
+    # some formats only.
+    return frame.to_ndarray().mean(axis=0, dtype=np.float32)

@@ -123,7 +123,7 @@ def windows(
             kept = np.zeros((0, 1), np.float32)
         drop = min(max(0, start - first), len(kept))
         kept, first = kept[drop:], first + drop
-        yield kept[:length] if first == start else kept[:0]
+        yield kept[:length]  # nothing where the sound ends before the window starts
 
 
 @cache
