@@ -19,6 +19,7 @@ ALLOWED = {
     "device": {"errors"},
     "weights": {"errors"},
     "doctor": {"weights"},
+    "signals": set(),
     "data": FOUNDATION,
     "model": FOUNDATION,
     "extract": FOUNDATION | {"data", "model", "device", "weights"},
@@ -37,6 +38,7 @@ ALLOWED = {
         "evaluate",
         "demo",
         "doctor",
+        "signals",
     },
 }
 # The named exceptions: NumPy leaves that any stage may import, and runs loaded by the evaluation.
@@ -58,7 +60,7 @@ HEAVY = {
     "plotly",
     "safetensors",
 }
-STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "version"]
+STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
 
 

@@ -1,6 +1,8 @@
 """Files are whole or absent, names are safe, hashes are those of the bytes."""
 
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,13 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 @given(text, text)
 def test_different_ids_never_share_a_name(first: str, second: str) -> None:
     assert (files.safe_name(first) == files.safe_name(second)) is (first == second)
+
+
+def test_leftovers_of_killed_processes_are_swept_once_they_are_old(tmp_path: Path) -> None:
+    old, young, whole = tmp_path / ".a.h5.00000000.tmp", tmp_path / ".b.h5.11111111.tmp", tmp_path / "c.h5"
+    for file in (old, young, whole):
+        file.write_bytes(b"x")
+    for file in (old, whole):
+        os.utime(file, (time.time() - 7200,) * 2)
+    files.sweep(tmp_path, older_than_s=3600)
+    assert sorted(tmp_path.iterdir()) == [young, whole]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from va import console, options, settings
+from va import console, options, settings, signals
 from va.data.config import AffWild2Config, ImportConfig, SynthConfig
 from va.errors import VAError
 from va.evaluate.config import EvaluateConfig
@@ -98,13 +98,16 @@ def extract(config: ExtractConfig) -> None:
     console.settings("extract", settings.as_dict(config))
     with console.progress("loading libraries"):
         from va.extract import pipeline
-    with console.progress("extracting clips") as progress:
-        summary = pipeline.run(config, progress=progress)
+    with console.progress("extracting clips") as progress, signals.finishing() as stop:
+        summary = pipeline.run(config, progress=progress, stopping=lambda: stop.signal is not None)
     for clip, reason in summary.failed.items():
         console.note(f"failed: {clip}: {reason}")
     console.say(f"{summary.written} written, {summary.present} already there, {len(summary.failed)} failed")
     for store in summary.stores:
         console.say(str(store))
+    if stop.signal is not None and summary.left:
+        console.note(f"stopped with {summary.left} clips to go; the same command goes on from here")
+        raise typer.Exit(128 + stop.signal)
     if summary.failed:
         first = next(iter(summary.failed.values()))
         raise VAError(

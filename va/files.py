@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         VAError: The folder or the file cannot be written, e.g. because the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Random, because two machines that share a disk can have equal process numbers.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -38,6 +41,14 @@ def replacing(path: Path) -> Iterator[Path]:
         raise VAError(
             f"{path}: cannot be written ({error.strerror or error})", "Check free space and permissions there."
         ) from error
+
+
+def sweep(directory: Path, *, older_than_s: float) -> None:
+    """Remove the temporary files that killed processes left; younger ones may still be in use."""
+    for file in directory.glob(".*.tmp"):
+        with contextlib.suppress(OSError):  # another process may sweep too
+            if time.time() - file.stat().st_mtime > older_than_s:
+                file.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -179,8 +179,11 @@ def test_no_sound_yields_nothing(tmp_path: Path) -> None:
     assert list(decode.waveform_blocks(tmp_path / "a.mp4", duration_s=1.0)) == []
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6])
-@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "aac"), ("a.mkv", "pcm_s16le"), ("a.mkv", "pcm_f32le")])
+@pytest.mark.parametrize(
+    ("name", "codec", "channels"),
+    [("a.mp4", "aac", 1), ("a.mp4", "aac", 2)]  # AAC keeps only the deepest notes of the sixth channel of 5.1
+    + [("a.mkv", codec, channels) for codec in ("pcm_s16le", "pcm_f32le") for channels in (1, 2, 6)],
+)
 def test_equal_channels_mix_to_the_same_level(tmp_path: Path, name: str, codec: str, channels: int) -> None:
     tone = np.tile(sine(hz=440, seconds=2, level=0.8), (channels, 1))
     make_video(tmp_path / name, seconds=2, audio=tone, audio_codec=codec)

@@ -26,6 +26,7 @@ Kind = Literal["frames", "audio"]
 
 _DATASETS: Final = {"frames": ("values", "time_s", "valid"), "audio": ("values", "start_s", "valid")}
 _UNITS: Final = {"values": "encoder units", "time_s": "s", "start_s": "s", "valid": "bool"}
+_LONGEST_WRITE_S: Final = 3600.0
 _REDO: Final = "Run 'va extract' again: it redoes only what is missing or damaged."
 
 
@@ -103,6 +104,7 @@ class FeatureStore:
     def create(cls, root: Path, identity: Mapping[str, Any]) -> "FeatureStore":
         """Make or reopen the store of an encoder below `root`; the identity decides the folder's name."""
         directory = root / folder_name(identity)
+        files.sweep(directory / "clips", older_than_s=_LONGEST_WRITE_S)
         try:
             return cls(directory)
         except VAError:  # missing or damaged; the folder's name says what it must be

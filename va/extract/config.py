@@ -1,5 +1,6 @@
 """Settings of stage one. Standard library only, so that `va --help` stays quick."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -65,6 +66,9 @@ class ExtractConfig:
     stride_s: float = 3.0
     """Distance between audio windows in seconds (F3); part of the audio identity."""
 
+    part: str = outside_digest(default="1/1")
+    """Which part of the corpus, i/n: n jobs of a batch scheduler, each with its own i, fill one store together."""
+
     frame_batch: int = outside_digest(default=32)
     """Frames in one padded batch."""
 
@@ -77,6 +81,9 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         require(self.window_s > 0, option="--window-s", value=self.window_s, expected="a positive number of seconds")
+        numbers = re.fullmatch(r"([1-9]\d{0,5})/([1-9]\d{0,5})", self.part)
+        fits = numbers is not None and int(numbers[1]) <= int(numbers[2])
+        require(fits, option="--part", value=self.part, expected="i/n with i from 1 to n, e.g. 2/8")
         margin = self.face_margin
         require(0 <= margin <= 2, option="--face-margin", value=margin, expected="a number from 0 to 2")
         for name in ("window_s", "stride_s"):

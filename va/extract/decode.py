@@ -52,7 +52,7 @@ def frames_at_cells(path: Path, *, duration_s: float) -> Iterator[NDArray[np.uin
 
 
 def waveform_blocks(path: Path, *, duration_s: float) -> Iterator[NDArray[np.float32]]:
-    """Yield the sound from time 0 to its end, mono at 16 kHz, in consecutive blocks.
+    """Yield the sound from time 0 to its end, mono (mean of the channels) at 16 kHz, in consecutive blocks.
 
     A stream that starts late is preceded by zeros and one that starts early is cut, so that sample n is heard
     at n / 16000 s on the clip's clock. Nothing is yielded for a medium without sound.
@@ -104,4 +104,5 @@ def _resampled(frames: Iterator[av.AudioFrame]) -> Iterator[NDArray[np.float32]]
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
     # The mean, as audio libraries do: FFmpeg's own mixture of two equal channels is sqrt(2) times either of them, for
     # some formats only.
-    return frame.to_ndarray().mean(axis=0, dtype=np.float32)
+    mean: NDArray[np.float32] = frame.to_ndarray().mean(axis=0, dtype=np.float32)
+    return mean

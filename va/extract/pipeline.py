@@ -38,24 +38,30 @@ class Summary:
         written: Clips of which at least one encoder's features were written.
         present: Clips that needed nothing.
         failed: Clip id -> why.
+        left: Clips that a stopped run did not come to.
         stores: Folder of every encoder.
     """
 
     written: int
     present: int
     failed: dict[str, str]
+    left: int
     stores: tuple[Path, ...]
 
 
-def run(config: ExtractConfig, *, progress: Callable[[int, int, str], None]) -> Summary:
-    """Extract every clip of a corpus with every chosen encoder.
+def run(
+    config: ExtractConfig, *, progress: Callable[[int, int, str], None], stopping: Callable[[], bool] = lambda: False
+) -> Summary:
+    """Extract every clip of a corpus, or of a part of it, with every chosen encoder.
 
     Args:
         config: The stage's settings.
         progress: Called with (clips done, clips in all, clip id).
+        stopping: Asked before each clip; True ends the run as if there were no more clips.
 
     Raises:
-        VAError: The corpus or an encoder's weights cannot be had; nothing is written then.
+        VAError: The corpus or an encoder's weights cannot be had, and nothing is written; or the store cannot be
+            written any more, and what was written before is whole.
     """
     corpus = Corpus.load(config.corpus)
     device = choose_device(config.device)
@@ -64,23 +70,36 @@ def run(config: ExtractConfig, *, progress: Callable[[int, int, str], None]) -> 
     for encoder in loaded:  # two folders may have one name
         if sum(other.name == encoder.name for other in loaded) > 1:
             raise VAError(f"--encoders: two of them are called '{encoder.name}'", "Rename a folder or name one only.")
-    stores = [FeatureStore.create(config.out, encoder.identity) for encoder in loaded]
-    for encoder, store in zip(loaded, stores, strict=True):
+    pairs = [(encoder, FeatureStore.create(config.out, encoder.identity)) for encoder in loaded]
+    for encoder, store in pairs:
         _keep_prototypes(encoder, store)
+    index, parts = map(int, config.part.split("/"))
+    clips = corpus.clips[index - 1 :: parts]
     written, present, failed = 0, 0, {}
-    for done, clip in enumerate(corpus.clips):
-        progress(done, len(corpus.clips), clip.id)
+    for done, clip in enumerate(clips):
+        progress(done, len(clips), clip.id)
+        if stopping():
+            break
         record = config.out / _FAILURES / f"{files.safe_name(clip.id)}.json"
         try:
-            wrote = _extract_clip(clip, pictures, list(zip(loaded, stores, strict=True)), config, device)
+            wrote = _extract_clip(clip, pictures, pairs, config, device)
         except VAError as error:
+            if isinstance(error.__cause__, OSError):  # the store's disk, not the clip: every other clip would fail too
+                raise
             failed[clip.id] = error.message
             files.write_json(record, {"clip": clip.id, "media": str(clip.media), "error": error.message})
             continue
         record.unlink(missing_ok=True)
         written, present = (written + 1, present) if wrote else (written, present + 1)
-    progress(len(corpus.clips), len(corpus.clips), "")
-    return Summary(written=written, present=present, failed=failed, stores=tuple(store.directory for store in stores))
+    else:
+        progress(len(clips), len(clips), "")
+    return Summary(
+        written=written,
+        present=present,
+        failed=failed,
+        left=len(clips) - written - present - len(failed),
+        stores=tuple(store.directory for _, store in pairs),
+    )
 
 
 @torch.inference_mode()
