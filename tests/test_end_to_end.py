@@ -1,7 +1,4 @@
-"""The whole pipeline through the real command line, on real mp4 files with the demo encoders.
-
-The corpus is smaller than the demo's, so figures are a little lower; what each modality can and cannot do is not.
-"""
+"""The whole pipeline through the real command line, on real mp4 files with the demo encoders: the README's demo."""
 
 import json
 import subprocess
@@ -26,7 +23,7 @@ def va(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProces
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo")
-    va("demo", "--out", out, "--clips", "36", "--seconds", "16")
+    va("demo", "--out", out)
     return out
 
 
@@ -36,7 +33,7 @@ def ccc(demo: Path, modalities: str, row: int = 0) -> dict[str, float]:
 
 
 def test_the_full_model_works_on_unseen_identities(demo: Path) -> None:
-    assert 0.6 < ccc(demo, "both")["mean"] < 0.95
+    assert 0.70 < ccc(demo, "both")["mean"] < 0.95
 
 
 def test_valence_is_in_the_face_and_arousal_in_the_voice(demo: Path) -> None:
@@ -66,7 +63,7 @@ def test_the_demo_says_that_it_is_one(demo: Path) -> None:
 def test_the_stages_by_hand_reuse_what_the_demo_made(demo: Path, tmp_path: Path) -> None:
     corpus, features = demo / "corpus", demo / "features"
     again = va("extract", corpus, "--out", features, "--preset", "tiny")
-    assert again.stdout.splitlines()[0] == "0 written, 36 already there, 0 failed"
+    assert again.stdout.splitlines()[0] == "0 written, 48 already there, 0 failed"
     va("verify", features)
     trained = va(
         "train", corpus, features, "--out", tmp_path / "runs", "--target", "end", "--epochs", "2", "--seed", "3"

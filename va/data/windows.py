@@ -143,35 +143,20 @@ def load(
         ends = np.minimum(heard.time_s + window_s, clip.duration_s)
         target, target_valid = _targets(truth, ends if at_end else seen.time_s)
         rows = np.where(cells < 0, -1, cells + num_cells)
-        arrays: tuple[NDArray[Any], ...] = (
-            seen.values,
-            seen.valid,
-            heard.values,
-            heard.valid,
-            target,
-            target_valid,
-            rows,
-            cells,
-        )
+        arrays = (seen.values, seen.valid, heard.values, heard.valid, target, target_valid, rows, cells)
         for name, array in zip(_PARTS, arrays, strict=True):
             parts[name].append(array)
-        windows = slice(num_windows, num_windows + len(cells))
         spans.append(
             ClipSpan(
                 clip=clip,
                 cells=len(seen.values),
-                windows=windows,
+                windows=slice(num_windows, num_windows + len(cells)),
                 end_time_s=tuple(ends.tolist()),
                 full=tuple((cells[:, -1] >= 0).tolist()),
             )
         )
-        num_cells, num_windows = num_cells + len(seen.values), windows.stop
-    # The masked row that padding points at.
-    parts["frames"].append(np.zeros((1, face.dim), np.float16))
-    parts["frame_valid"].append(np.zeros(1, np.bool_))
-    if not at_end:
-        parts["target"].append(np.zeros((1, 2), np.float32))
-        parts["target_valid"].append(np.zeros(1, np.bool_))
+        num_cells, num_windows = num_cells + len(seen.values), num_windows + len(cells)
+    _add_masked_row(parts, dim=face.dim, at_end=at_end)
     tensors = {name: torch.from_numpy(np.concatenate(listed)).to(device) for name, listed in parts.items()}
     return WindowSet(**tensors, spans=tuple(spans), at_end=at_end)
 
@@ -189,6 +174,15 @@ def check_window(voice: FeatureStore, *, window_s: float, stride_s: float) -> No
             f"not {window_s:g} s every {stride_s:g} s",
             "Set --window-s and --stride-s to these, or extract the audio encoder again with yours.",
         )
+
+
+def _add_masked_row(parts: dict[str, list[NDArray[Any]]], *, dim: int, at_end: bool) -> None:
+    """Add the row that padding points at: no picture and, where targets belong to cells, no label."""
+    parts["frames"].append(np.zeros((1, dim), np.float16))
+    parts["frame_valid"].append(np.zeros(1, np.bool_))
+    if not at_end:
+        parts["target"].append(np.zeros((1, 2), np.float32))
+        parts["target_valid"].append(np.zeros(1, np.bool_))
 
 
 _PARTS = ("frames", "frame_valid", "audio", "audio_valid", "target", "target_valid", "cells", "local_cells")
