@@ -143,34 +143,6 @@ def test_interpolation_refuses_broken_clocks() -> None:
         protocol.cells_to_frames(cells, np.ones(2), cell_centers_s(2), np.zeros(1))
 
 
-def test_smoothing_by_hand_and_against_a_plain_loop() -> None:
-    values = np.array([[1.0], [2.0], [NAN], [6.0], [3.0]])
-    covered = np.array([True, True, False, True, True])
-    smoothed = protocol.smooth_cells(values, covered, width_cells=3)
-    np.testing.assert_allclose(smoothed[:, 0], [1.5, 1.5, NAN, 4.5, 4.5])
-    rng = np.random.default_rng(1)
-    values, covered = rng.normal(size=(40, 2)), rng.random(40) < 0.7
-    smoothed = protocol.smooth_cells(values, covered, width_cells=7)
-    for cell in np.flatnonzero(covered):
-        near = [other for other in range(cell - 3, cell + 4) if 0 <= other < 40 and covered[other]]
-        np.testing.assert_allclose(smoothed[cell], values[near].mean(axis=0))
-
-
-def test_smoothing_with_width_one_or_nothing_changes_nothing() -> None:
-    values = np.random.default_rng(2).normal(size=(9, 2))
-    covered = np.ones(9, dtype=bool)
-    np.testing.assert_array_equal(protocol.smooth_cells(values, covered, width_cells=1), values)
-    assert np.isnan(protocol.smooth_cells(values, ~covered, width_cells=5)).all()
-    assert protocol.smooth_cells(values[:0], covered[:0], width_cells=5).shape == (0, 2)
-    # wider than the clip: the mean of all of it
-    np.testing.assert_allclose(
-        protocol.smooth_cells(values, covered, width_cells=99), np.tile(values.mean(axis=0), (9, 1))
-    )
-    for width_cells in (0, 4, -3):
-        with pytest.raises(ValueError, match="odd"):
-            protocol.smooth_cells(values, covered, width_cells=width_cells)
-
-
 def make_frames(seed: int, num_frames: int, covered: np.ndarray | None = None) -> ClipFrames:
     rng = np.random.default_rng(seed)
     target = rng.uniform(-1, 1, (num_frames, 2))

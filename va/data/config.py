@@ -91,17 +91,18 @@ class ImportConfig:
             require(
                 0 < self.rate_hz <= 1e5, option="--rate-hz", value=self.rate_hz, expected="a positive number of rows"
             )
-        for name in ("window_s", "stride_s"):
-            value = getattr(self, name)
-            require(
-                value > 0 and float(value * 2).is_integer(),
-                option="--" + name.replace("_", "-"),
-                value=value,
-                expected="a positive multiple of half a second, the cell of the frame grid",
-            )
-        require(
-            self.stride_s <= self.window_s,
-            option="--stride-s",
-            value=self.stride_s,
-            expected=f"at most the window ({self.window_s:g} s), or sound would be left out",
-        )
+        require_windows(window_s=self.window_s, stride_s=self.stride_s)
+
+
+def require_windows(*, window_s: float, stride_s: float) -> None:
+    """Check the audio windows that a config asks for, in seconds.
+
+    Raises:
+        VAError: One is no positive multiple of half a second, or windows would leave sound out between them.
+    """
+    for option, value in (("--window-s", window_s), ("--stride-s", stride_s)):
+        whole = value > 0 and float(value * 2).is_integer()
+        expected = "a positive multiple of half a second, the cell of the frame grid"
+        require(whole, option=option, value=value, expected=expected)
+    expected = f"at most the window ({window_s:g} s), or sound would be left out"
+    require(stride_s <= window_s, option="--stride-s", value=stride_s, expected=expected)

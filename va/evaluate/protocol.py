@@ -1,9 +1,8 @@
 """From predictions on windows to the two figures that are always reported side by side (settled 6).
 
-`abaw` is the official score: a prediction for every annotated frame. Overlapping windows are averaged per
-cell (`average_windows`), smoothed on demand (`smooth_cells`), and read off at every frame's time
-(`cells_to_frames`). `paper` is the release's: one prediction per full window, at its end frame (R2). Both
-pool all clips before the CCC and resample clips for the interval.
+`abaw` is the official score: a prediction for every annotated frame. Overlapping windows are averaged per cell
+(`average_windows`) and read off at every frame's time (`cells_to_frames`). `paper` is the release's: one prediction
+per full window, at its end frame (R2). Both pool all clips before the CCC and resample clips for the interval.
 
 Pure NumPy, because validation in training uses the same functions as the final score. Without any valid
 label the figures are NaN and the counts zero: only the caller knows whether that is a mistake.
@@ -123,35 +122,6 @@ def average_windows(values: FloatArray, cells: IntArray, num_cells: int) -> tupl
     means[covered] /= counts[covered, None]
     means[~covered] = np.nan
     return means, covered
-
-
-def smooth_cells(cell_values: FloatArray, covered: BoolArray, *, width_cells: int) -> FloatArray:
-    """Centred moving average over the covered cells; at the ends and at gaps over those there are.
-
-    Args:
-        cell_values: Values per cell, float [C, K]; never looked at where not covered.
-        covered: Cells that have a value, bool [C].
-        width_cells: Odd number of cells averaged; 1 changes nothing.
-
-    Returns:
-        float64 [C, K]; NaN where not covered.
-
-    Raises:
-        ValueError: `width_cells` is not a positive odd number, or the shapes do not fit.
-
-    Source: settled 6 (raw and smoothed); the width is chosen on dev (settled 7).
-    """
-    if width_cells < 1 or width_cells % 2 == 0:
-        raise ValueError(f"width_cells must be odd and positive, not {width_cells}")
-    values, covered = _check_cells(cell_values, covered)
-    smoothed = np.full(values.shape, np.nan)
-    if covered.any():
-        half = width_cells // 2
-        summands = np.column_stack([np.where(covered[:, None], values, 0.0), covered])
-        summands = np.pad(summands, ((half, half), (0, 0)))
-        sums = np.lib.stride_tricks.sliding_window_view(summands, width_cells, axis=0).sum(axis=-1)
-        smoothed[covered] = sums[covered, :-1] / sums[covered, -1:]
-    return smoothed
 
 
 def cells_to_frames(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from va.data.config import require_windows
 from va.settings import argument, outside_digest, require
 
 BASELINES: Final = ("pixels", "loudness")
@@ -86,20 +87,7 @@ class ExtractConfig:
         require(fits, option="--part", value=self.part, expected="i/n with i from 1 to n, e.g. 2/8")
         margin = self.face_margin
         require(0 <= margin <= 2, option="--face-margin", value=margin, expected="a number from 0 to 2")
-        for name in ("window_s", "stride_s"):
-            value = getattr(self, name)
-            require(
-                value > 0 and float(value * 2).is_integer(),
-                option="--" + name.replace("_", "-"),
-                value=value,
-                expected="a positive multiple of half a second, the cell of the frame grid",
-            )
-        require(
-            self.stride_s <= self.window_s,
-            option="--stride-s",
-            value=self.stride_s,
-            expected=f"at most the window ({self.window_s:g} s), or sound would be left out",
-        )
+        require_windows(window_s=self.window_s, stride_s=self.stride_s)
         for name in ("frame_batch", "audio_batch"):
             option = "--" + name.replace("_", "-")
             require(getattr(self, name) >= 1, option=option, value=getattr(self, name), expected="at least 1")
