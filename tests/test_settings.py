@@ -56,7 +56,7 @@ def toml(tmp_path: Path, text: str) -> Path:
 
 
 def resolved(file: Path | None = None, **flags: Any) -> Sample:
-    return resolve(Sample, section="sample", file=file, flags={"source": "here", **flags})
+    return resolve(Sample, section="sample", sections=("sample", "other"), file=file, flags={"source": "here", **flags})
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,8 @@ def test_file_wins_over_default_and_flag_over_file(tmp_path: Path) -> None:
 
 def test_a_positional_setting_can_come_from_the_file(tmp_path: Path) -> None:
     file = toml(tmp_path, '[sample]\nsource = "there"\n')
-    assert resolve(Sample, section="sample", file=file, flags={"source": None}).source == Path("there")
+    found = resolve(Sample, section="sample", sections=("sample",), file=file, flags={"source": None})
+    assert found.source == Path("there")
 
 
 def test_a_file_without_the_section_changes_nothing(tmp_path: Path) -> None:
@@ -145,6 +146,7 @@ def test_a_file_without_the_section_changes_nothing(tmp_path: Path) -> None:
         ("[sample]\nepochs = 'many'\n", r"run.toml: \[sample\] epochs: 'many' is not a valid value"),
         ("[sample]\nloud = 1\n", r"run.toml: \[sample\] loud: 1 is not a valid value"),
         ("[sample]\nrate = nan\n", r"run.toml: \[sample\] rate: nan is not a valid value"),
+        ("[simple]\nepochs = 3\n", r"run.toml: there is no stage \[simple\]"),
         ("sample = 3\n", "run.toml: 'sample' is not in a table"),
         ("epochs = 3\n[sample]\n", "run.toml: 'epochs' is not in a table"),
         ("[sample\n", "run.toml: is not valid TOML"),
@@ -172,10 +174,10 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None
 
 def test_a_missing_required_setting_says_how_to_give_it() -> None:
     with pytest.raises(VAError, match="SOURCE is missing") as caught:
-        resolve(Sample, section="sample", file=None, flags={"source": None})
+        resolve(Sample, section="sample", sections=("sample", "other"), file=None, flags={"source": None})
     assert "[sample]" in caught.value.hint
     with pytest.raises(VAError, match="--out is missing"):
-        resolve(ExtractConfig, section="extract", file=None, flags={"corpus": "c"})
+        resolve(ExtractConfig, section="extract", sections=("extract",), file=None, flags={"corpus": "c"})
 
 
 def test_field_docstrings_become_help() -> None:

@@ -13,6 +13,8 @@ from va import settings
 
 Config = TypeVar("Config")
 
+_sections: set[str] = set()
+
 
 def stage(
     app: typer.Typer, name: str, config: type[Config], *, section: str | None = None
@@ -28,11 +30,13 @@ def stage(
     Returns:
         A decorator that leaves the function as it was.
     """
+    _sections.add(section or name)
 
     def register(function: Callable[[Config], None]) -> Callable[[Config], None]:
         def command(**given: Any) -> None:
             file = given.pop("config")
-            function(settings.resolve(config, section=section or name, file=file, flags=given))
+            found = settings.resolve(config, section=section or name, sections=_sections, file=file, flags=given)
+            function(found)
 
         parameters = [_parameter(setting) for setting in settings.settings_of(config)]
         parameters.sort(key=lambda parameter: not _is_argument(parameter))

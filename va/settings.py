@@ -16,7 +16,7 @@ import textwrap
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,21 +75,24 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def resolve(cls: type[Config], *, section: str, file: Path | None, flags: Mapping[str, Any]) -> Config:
+def resolve(
+    cls: type[Config], *, section: str, sections: Collection[str], file: Path | None, flags: Mapping[str, Any]
+) -> Config:
     """Build a config from defaults, then a TOML file's section, then flags; the later wins.
 
     Args:
         cls: The stage's config dataclass.
         section: Table of the TOML file that belongs to this stage, e.g. `train`.
+        sections: All stages' tables; another one is a misspelling, and its settings would silently do nothing.
         file: TOML file, or None.
         flags: Values from the command line; None means "not given".
 
     Raises:
-        VAError: An unknown key, a value of the wrong type or out of range, or a missing required setting.
+        VAError: An unknown table or key, a value of the wrong type or out of range, or a missing required setting.
     """
     known = {setting.name: setting for setting in settings_of(cls)}
     values: dict[str, Any] = {}
-    for key, value in (_toml_section(file, section) if file else {}).items():
+    for key, value in (_toml_section(file, section, sections) if file else {}).items():
         if key not in known:
             raise VAError(
                 f"{file}: [{section}] has no setting named '{key}'",
@@ -196,7 +199,7 @@ def _without_none(kind: Any) -> Any:
     return kind
 
 
-def _toml_section(file: Path, section: str) -> Mapping[str, Any]:
+def _toml_section(file: Path, section: str, sections: Collection[str]) -> Mapping[str, Any]:
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -206,6 +209,8 @@ def _toml_section(file: Path, section: str) -> Mapping[str, Any]:
     for key, table in data.items():
         if not isinstance(table, Mapping):
             raise VAError(f"{file}: '{key}' is not in a table", f"Write [{section}] above the settings of that stage.")
+        if key not in sections:
+            raise VAError(f"{file}: there is no stage [{key}]", f"Known tables: {', '.join(sorted(sections))}.")
     found: Mapping[str, Any] = data.get(section, {})
     return found
 
