@@ -35,7 +35,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Pat
 
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, order = tmp_path / "file.txt", []
-    monkeypatch.setattr(files, "_sync", lambda path: order.append((path.name, target.exists())))
+    monkeypatch.setattr(files, "sync", lambda path: order.append((path.name, target.exists())))
     files.write_text(target, "text")
     assert [there for _, there in order] == [False, True]
     assert order[1][0] == tmp_path.name  # the folder, so that the new name itself survives a power cut
@@ -139,3 +139,32 @@ def test_leftovers_of_killed_processes_are_swept_once_they_are_old(tmp_path: Pat
         os.utime(file, (time.time() - 7200,) * 2)
     files.sweep(tmp_path, older_than_s=3600)
     assert sorted(tmp_path.iterdir()) == [young, whole]
+
+
+def test_a_lock_is_held_by_one_or_shared_by_many(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+
+    def free(*, shared: bool) -> bool:
+        with files.locked(lock, shared=shared, wait=False) as held:
+            return held
+
+    with files.locked(lock, shared=False, wait=True) as held:
+        assert held and not free(shared=False) and not free(shared=True)
+    with files.locked(lock, shared=True, wait=True) as held:
+        assert held and free(shared=True) and not free(shared=False)
+    assert free(shared=False)
+    with pytest.raises(RuntimeError, match="inside"), files.locked(lock, shared=False, wait=True):
+        raise RuntimeError("inside")
+    assert free(shared=False)
+    with pytest.raises(FileNotFoundError), files.locked(tmp_path / "none" / "lock", shared=False, wait=True):
+        pass
+
+
+def test_a_fingerprint_tells_a_replaced_file(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    assert files.fingerprint(file) is None
+    files.write_text(file, "x")
+    first = files.fingerprint(file)
+    assert first is not None and files.fingerprint(file) == first
+    files.write_text(file, "y")  # as long, and in the same moment
+    assert files.fingerprint(file) != first

@@ -26,21 +26,75 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         VAError: The folder or the file cannot be written, e.g. because the disk is full.
     """
-    # Random, because two machines that share a disk can have equal process numbers.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(path)
         try:
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise VAError(
-            f"{path}: cannot be written ({error.strerror or error})", "Check free space and permissions there."
-        ) from error
+        raise cannot_write(path, error) from error
+
+
+def temporary_beside(path: Path) -> Path:
+    """Name a temporary file that `sweep` finds and no reader looks at; makes the folder.
+
+    Raises:
+        OSError: The folder cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Random, because two machines that share a disk can have equal process numbers.
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def cannot_write(path: Path, error: OSError) -> VAError:
+    """Say that a file cannot be written; raise it `from error`, so that callers can tell a disk from a bad clip."""
+    return VAError(f"{path}: cannot be written ({error.strerror or error})", "Check free space and permissions there.")
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
+    """Hold an advisory lock among threads, processes and, where the file system can, machines.
+
+    Args:
+        path: The lock's file, made when missing and never removed.
+        shared: Several may hold it at once, but not beside one that is not shared.
+        wait: Wait until it is free.
+
+    Yields:
+        False when it is not held: it is busy, or the system or the file system has no locks.
+
+    Raises:
+        OSError: The lock's file cannot be opened.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, mode)
+            held = True
+        except OSError:
+            held = False
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def fingerprint(path: Path) -> tuple[int, int, int] | None:
+    """Give inode, size and time of change of a file, which differ once it was replaced; None when it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def sweep(directory: Path, *, older_than_s: float) -> None:
@@ -108,7 +162,8 @@ def safe_name(text: str) -> str:
     return name
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file's content, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

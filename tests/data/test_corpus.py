@@ -83,8 +83,8 @@ def test_a_corpus_made_and_loaded_by_relative_paths(tmp_path: Path, monkeypatch:
 
 def test_the_manifest_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    real = files._sync
-    monkeypatch.setattr(files, "_sync", lambda path: (order.append(path.name), real(path)))
+    real = files.sync
+    monkeypatch.setattr(files, "sync", lambda path: (order.append(path.name), real(path)))
     root = tmp_path / "media"
     entries = [entry(root, "a"), entry(root, "b")]
     corpus.save(tmp_path / "out", name="x", synthetic=False, media_root=root, entries=entries)

@@ -10,37 +10,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from small_store import SOURCE, assert_same, checksum, features, identity, make, write_raw
 
-from va import settings
+from va import files, settings
+from va.data import clipgroup
 from va.data.features import SCHEMA, ClipFeatures, FeatureStore, Source, choose_store, folder_name, open_stores
 from va.errors import VAError
-
-SOURCE = Source(size=1234, digest="ab" * 16)
-SHAPES: dict[str, tuple[int, ...]] = {"frames": (6, 4), "audio": (3, 5, 4)}
-
-
-def identity(kind: str = "frames", **changes: Any) -> dict[str, Any]:
-    return {"schema": SCHEMA, "encoder": "eye", "kind": kind, "dim": 4, "weights": "none", **changes}
-
-
-def features(kind: str = "frames", *, seed: int = 0) -> ClipFeatures:
-    rng = np.random.default_rng(seed)
-    shape = SHAPES[kind]
-    valid = np.ones(shape[:-1], np.bool_)
-    valid.flat[1] = False
-    values = np.where(valid[..., None], rng.normal(size=shape), 0).astype(np.float16)
-    return ClipFeatures(values=values, time_s=np.arange(shape[0]) * 0.5 + 0.25, valid=valid)
-
-
-def make(root: Path, kind: str = "frames", **changes: Any) -> FeatureStore:
-    return FeatureStore.create(root, identity(kind, **changes))
-
-
-def assert_same(found: ClipFeatures, expected: ClipFeatures) -> None:
-    for name in ("values", "time_s", "valid"):
-        left, right = getattr(found, name), getattr(expected, name)
-        assert left.dtype == right.dtype and left.shape == right.shape
-        assert left.tobytes() == right.tobytes()
 
 
 @pytest.fixture(params=["frames", "audio"])
@@ -63,13 +38,18 @@ def test_round_trip(store: FeatureStore) -> None:
 def test_the_file_is_as_documented(store: FeatureStore) -> None:
     """Read by h5py alone, as a reader in another language would."""
     name = {"frames": "time_s", "audio": "start_s"}[store.kind]
-    with h5py.File(store.directory / "clips" / "clip.h5") as file:
+    with h5py.File(store.directory / "clips" / "clip.h5") as opened:
+        assert list(opened) == ["clip"]
+        file = opened["clip"]
         assert set(file) == {"values", name, "valid"}
         expected = features(store.kind)
         np.testing.assert_array_equal(file["values"][()], expected.values)
         np.testing.assert_array_equal(file[name][()], expected.time_s)
         np.testing.assert_array_equal(file["valid"][()], expected.valid)
         assert file[name].attrs["unit"] == b"s"
+        for dataset in file.values():
+            assert dataset.attrs["blake2b"] == checksum(dataset[()]).encode()
+            assert dataset.chunks is None and dataset.compression is None
         text = {key: value.decode() if isinstance(value, bytes) else value for key, value in file.attrs.items()}
     assert text.pop("written_by").startswith("va ")
     assert text == {
@@ -77,7 +57,7 @@ def test_the_file_is_as_documented(store: FeatureStore) -> None:
         "encoder": "eye",
         "identity": settings.digest(identity(store.kind)),
         "kind": store.kind,
-        "schema": 1,
+        "schema": 2,
         "source_size": 1234,
         "source_blake2b": "ab" * 16,
     }
@@ -134,7 +114,7 @@ def test_no_wrong_byte_at_all_changes_data_or_hangs(store: FeatureStore) -> None
 def test_a_wrong_value_is_refused_redone_and_reported(store: FeatureStore) -> None:
     file = store.path("clip")
     with h5py.File(file, "r+") as opened:
-        opened["values"][0, ...] = 1
+        opened["clip/values"][0, ...] = 1
     with pytest.raises(VAError, match=r"clip.h5: is damaged \(checksum of 'values' does not match\)"):
         store.read("clip")
     assert not store.is_done("clip", SOURCE)
@@ -160,35 +140,48 @@ def test_a_file_cut_off_is_refused(store: FeatureStore, part: float) -> None:
         {"values": np.zeros((6, 5), np.float16)},
         {"values": np.zeros((6, 4), np.float32)},
         {"values": np.full((6, 4), np.nan, np.float16)},
+        {"values": np.full((6, 4), -np.inf, np.float16)},
         {"values": np.ones((6, 4), np.float16)},
         {"time_s": np.zeros(5)},
         {"time_s": np.zeros(6, np.float32)},
         {"valid": np.ones(5, np.bool_)},
         {"valid": np.ones(6, np.uint8)},
     ],
-    ids=["dim", "dtype", "nan", "not zero where invalid", "times", "times dtype", "validity", "validity dtype"],
+    ids=[
+        "dim",
+        "dtype",
+        "nan",
+        "infinite",
+        "not zero where invalid",
+        "times",
+        "times dtype",
+        "validity",
+        "validity dtype",
+    ],
 )
 def test_arrays_that_break_the_contract_are_refused_by_write_and_by_read(
-    tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, change: dict[str, Any]
 ) -> None:
     store = make(tmp_path)
     good = features()
+    write_raw(store, "good", good)
+    assert_same(store.read("good"), good)
     wrong = ClipFeatures(**({"values": good.values, "time_s": good.time_s, "valid": good.valid} | change))
     with pytest.raises(ValueError, match=r"fit|finite|must be 0"):
         store.write("clip", wrong, SOURCE)
-    assert store.count() == 0
-    # Written by a program that checks nothing, with checksums that hold.
-    with monkeypatch.context() as unchecked:
-        unchecked.setattr(FeatureStore, "_check", lambda *_: None)
-        store.write("clip", wrong, SOURCE)
-    with pytest.raises(VAError, match=r"clip.h5: is damaged"):
+    assert store.count() == 1
+    write_raw(store, "clip", wrong)
+    with pytest.raises(VAError, match=r"clip.h5: is damaged \((values|time_s|valid) "):
         store.read("clip")
+    assert not store.is_done("clip", SOURCE)
+    assert len(list(store.problems())) == 1
 
 
 def test_one_dataset_in_the_place_of_another_is_refused(store: FeatureStore) -> None:
     """Its checksum holds, since it moved with it."""
     name = {"frames": "time_s", "audio": "start_s"}[store.kind]
-    with h5py.File(store.path("clip"), "r+") as file:
+    with h5py.File(store.path("clip"), "r+") as opened:
+        file = opened["clip"]
         file.move("valid", "other")
         file.move("values", "valid")
         file.move("other", "values")
@@ -205,12 +198,12 @@ def test_data_outside_the_file_are_refused(store: FeatureStore, tmp_path: Path) 
     values.tofile(tmp_path / "raw")
 
     def soft(opened: h5py.File) -> None:
-        opened.move("values", "moved")
+        opened.parent.move(f"{opened.name}/values", "/moved")
         opened["values"] = h5py.SoftLink("/moved")
 
     def external_link(opened: h5py.File) -> None:
         del opened["values"]
-        opened["values"] = h5py.ExternalLink(str(outside), "/values")
+        opened["values"] = h5py.ExternalLink(str(outside), "/clip/values")
 
     def replace(opened: h5py.File, make_new: Any) -> None:
         attributes = dict(opened["values"].attrs)
@@ -223,16 +216,16 @@ def test_data_outside_the_file_are_refused(store: FeatureStore, tmp_path: Path) 
 
     def virtual(opened: h5py.File) -> None:
         layout = h5py.VirtualLayout(values.shape, values.dtype)
-        layout[:] = h5py.VirtualSource(str(outside), "values", values.shape)
+        layout[:] = h5py.VirtualSource(str(outside), "clip/values", values.shape)
         replace(opened, lambda: opened.create_virtual_dataset("values", layout))
 
     whole = file.read_bytes()
     for change in (soft, external_link, external_storage, virtual):
         file.write_bytes(whole)
         with h5py.File(file, "r+") as opened:
-            change(opened)
+            change(opened["clip"])
         with h5py.File(file) as opened:  # whoever follows finds the right values
-            np.testing.assert_array_equal(opened["values"][()], values)
+            np.testing.assert_array_equal(opened["clip/values"][()], values)
         with pytest.raises(VAError, match=r"'values' is not stored in the file itself"):
             store.read("clip")
 
@@ -259,7 +252,7 @@ def test_a_failed_rewrite_keeps_what_was_there(store: FeatureStore, monkeypatch:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FeatureStore, "_load", interrupted)
+    monkeypatch.setattr(clipgroup, "verify", interrupted)
     with pytest.raises(KeyboardInterrupt):
         store.write("clip", features(store.kind, seed=1), SOURCE)
     monkeypatch.undo()
@@ -270,15 +263,13 @@ def test_a_failed_rewrite_keeps_what_was_there(store: FeatureStore, monkeypatch:
 def test_what_was_not_written_whole_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new file is read back before it is renamed: a disk that lies is noticed."""
     store = make(tmp_path)
-    real = FeatureStore._load
 
-    def damaged(self: FeatureStore, path: Path, clip_id: str) -> Any:
+    def damaging(path: Path) -> None:
         content = path.read_bytes()
         path.write_bytes(content.replace(features().values.tobytes(), bytes(features().values.nbytes)))
-        return real(self, path, clip_id)
 
-    monkeypatch.setattr(FeatureStore, "_load", damaged)
-    with pytest.raises(VAError, match="checksum of 'values' does not match"):
+    monkeypatch.setattr(files, "sync", damaging)
+    with pytest.raises(VAError, match=r"clip.h5: was not written as it should be \(checksum of 'values' does"):
         store.write("clip", features(), SOURCE)
     assert list((store.directory / "clips").iterdir()) == []
 
@@ -293,7 +284,7 @@ from va.data.features import ClipFeatures, FeatureStore, Source
 store = FeatureStore(Path(sys.argv[1]))
 made = ClipFeatures(values=np.ones((6, 4), np.float16), time_s=np.arange(6.0), valid=np.ones(6, np.bool_))
 store.write("first", made, Source(size=1, digest="x"))
-files._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)  # written, but not yet renamed
+files.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)  # written, but not yet renamed
 store.write("second", made, Source(size=1, digest="x"))
 """
 
@@ -326,9 +317,15 @@ def test_a_clip_of_another_identity_is_refused(store: FeatureStore, tmp_path: Pa
 
 def test_a_file_under_another_clips_name_is_refused(store: FeatureStore) -> None:
     store.path("clip").rename(store.path("another"))
-    with pytest.raises(VAError, match=r"holds clip 'clip' .* expected 'another'"):
+    with pytest.raises(VAError, match=r"another.h5: is damaged \('another' is not there\)"):
         store.read("another")
-    assert ["holds clip 'clip', which belongs elsewhere" in p.message for p in store.problems()] == [True]
+    assert ["another.h5: is damaged" in problem.message for problem in store.problems()] == [True]
+    with h5py.File(store.path("another"), "r+") as file:
+        file.move("clip", "another")
+    message = f"holds clip 'clip' of identity '{store.digest}', expected 'another' of '{store.digest}'"
+    with pytest.raises(VAError, match=message):
+        store.read("another")
+    assert [message in problem.message for problem in store.problems()] == [True]
 
 
 def test_done_means_this_source(store: FeatureStore) -> None:
@@ -400,7 +397,7 @@ def test_no_wrong_byte_of_an_identity_is_believed(tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.parametrize(
-    "content", ["{}", '{"schema": 1}', '{"schema": 1, "encoder": "eye", "kind": [], "dim": {}}', '{"a": NaN}', "[]"]
+    "content", ["{}", '{"schema": 1}', '{"schema": 2, "encoder": "eye", "kind": [], "dim": {}}', '{"a": NaN}', "[]"]
 )
 def test_a_folder_without_a_valid_identity_is_refused(tmp_path: Path, content: str) -> None:
     store = make(tmp_path)

@@ -279,3 +279,20 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert ("failed: b" in shown.err) == ("fix:" in shown.err) == missing
         np.save(tmp_path / "have" / "b.npy", rows(4))
     assert Path(shown.out.splitlines()[-1]).parent == tmp_path / "f"
+
+
+def test_a_damaged_shard_is_mended_first_and_its_clips_need_nothing(tmp_path: Path) -> None:
+    make_corpus(tmp_path, a=2.0, b=2.0)
+    (tmp_path / "have").mkdir()
+    for name in "ab":
+        np.save(tmp_path / "have" / f"{name}.npy", rows(10))
+    first = run(config(tmp_path, rate_hz=5.0))
+    shard = FeatureStore(first.store).pack(at_least=1)
+    assert shard is not None
+    again = run(config(tmp_path, rate_hz=5.0))
+    assert (again.written, again.present, again.mended) == (0, 2, ())
+    shard.write_bytes(shard.read_bytes() + b"x")
+    mended = run(config(tmp_path, rate_hz=5.0))
+    assert (mended.written, mended.present) == (0, 2)
+    assert [str(shard) in line for line in mended.mended] == [True]
+    assert list(FeatureStore(first.store).problems()) == []

@@ -1,82 +1,45 @@
 """The feature store: the HDF5 contract that stages one and two meet through.
 
-One folder per encoder, `features/<encoder>-<8 hex>/`, holds `identity.json` and one HDF5 file per clip. A clip
+One folder per encoder, `features/<encoder>-<8 hex>/`, holds `identity.json` and the clips, an HDF5 group each. A clip
 is committed alone: written to a temporary file, synced, reopened, verified and renamed, so that whatever is
-readable is whole. `docs/feature-format.md` is the format for readers in other languages.
+readable is whole. As clips become many they are packed into shards. `docs/feature-format.md` is the format for readers
+in other languages.
 """
 
-import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, TypeVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from va import files, settings
-from va.data import hdf5
+from va.data import clipgroup, hdf5, shards
+from va.data.clipgroup import SCHEMA, ClipFeatures, Kind, Layout, Source
+from va.data.clipwriter import ClipWriter
 from va.errors import VAError
-from va.version import __version__
 
-SCHEMA: Final = 1
-Kind = Literal["frames", "audio"]
+__all__ = [
+    "SCHEMA",
+    "ClipFeatures",
+    "ClipWriter",
+    "FeatureStore",
+    "Kind",
+    "Source",
+    "choose_store",
+    "folder_name",
+    "open_stores",
+]
 
-_DATASETS: Final = {"frames": ("values", "time_s", "valid"), "audio": ("values", "start_s", "valid")}
-_UNITS: Final = {"values": "encoder units", "time_s": "s", "start_s": "s", "valid": "bool"}
 _LONGEST_WRITE_S: Final = 3600.0
-_REDO: Final = "Run 'va extract' again: it redoes only what is missing or damaged."
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipFeatures:
-    """One clip's embeddings from one encoder.
-
-    Args:
-        values: float16 [cells, dim] for frames, [windows, steps, dim] for audio; 0 where not valid.
-        time_s: float64, cell centres [cells] or window starts [windows], in seconds.
-        valid: bool [cells] or [windows, steps]; False for no picture, no sound or padding.
-    """
-
-    values: NDArray[np.float16]
-    time_s: NDArray[np.float64]
-    valid: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """The medium that features came from.
-
-    Args:
-        size: Bytes.
-        digest: BLAKE2b-128 of the bytes, hexadecimal.
-    """
-
-    size: int
-    digest: str
-
-    @classmethod
-    def of(cls, path: Path, *more: Path) -> "Source":
-        """Hash a medium and, where there are any, the other files that features come from, in their order.
-
-        Raises:
-            VAError: One cannot be read.
-        """
-        paths = (path, *more)
-        try:
-            digests = [files.hash_file(file) for file in paths]
-            size = sum(file.stat().st_size for file in paths)
-        except OSError as error:
-            raise VAError(f"{path}: cannot be read ({error.strerror})", "Check the disk and permissions.") from None
-        # A medium alone keeps its plain hash, so that anyone can check it.
-        digest = digests[0] if not more else hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
-        return cls(size=size, digest=digest)
+_LOOKS: Final = 5
+T = TypeVar("T")
 
 
 class FeatureStore:
-    """One encoder's features of a corpus; readable while another process writes.
+    """One encoder's features of a corpus; readable while another process writes or packs.
 
     Args:
         directory: `features/<encoder>-<8 hex>`.
@@ -88,7 +51,7 @@ class FeatureStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         file = directory / "identity.json"
-        self.identity: dict[str, Any] = files.read_json(file, what="a feature store's identity", hint=_REDO)
+        self.identity: dict[str, Any] = files.read_json(file, what="a feature store's identity", hint=clipgroup.REDO)
         try:
             belongs = self.identity["schema"] == SCHEMA and directory.name == folder_name(self.identity)
             self.encoder: str = self.identity["encoder"]
@@ -98,68 +61,120 @@ class FeatureStore:
         except (KeyError, TypeError, ValueError):
             belongs = False
         if not belongs:
-            raise VAError(f"{file}: does not belong to this folder or version", _REDO)
+            raise VAError(f"{file}: does not belong to this folder or version", clipgroup.REDO)
+        self._layout = Layout(encoder=self.encoder, identity=self.digest, kind=self.kind, dim=self.dim)
+        self._shards = shards.Shards(directory, self._layout)
 
     @classmethod
     def create(cls, root: Path, identity: Mapping[str, Any]) -> "FeatureStore":
         """Make or reopen the store of an encoder below `root`; the identity decides the folder's name."""
         directory = root / folder_name(identity)
-        files.sweep(directory / "clips", older_than_s=_LONGEST_WRITE_S)
+        for folder in ("clips", "shards"):
+            files.sweep(directory / folder, older_than_s=_LONGEST_WRITE_S)
         try:
             return cls(directory)
         except VAError:  # missing or damaged; the folder's name says what it must be
             files.write_json(directory / "identity.json", dict(identity))
             return cls(directory)
 
+    # --- writing
+
     def path(self, clip_id: str) -> Path:
-        """Where a clip's file lies, or would lie."""
+        """Where a clip's own file lies, or would lie; a packed clip has none."""
         return self.directory / "clips" / f"{files.safe_name(clip_id)}.h5"
 
-    def clip_ids(self) -> tuple[str, ...]:
-        """List the committed clips, sorted, from what their files say."""
-        return tuple(sorted(self._clip_id(file) for file in self._files()))
+    def begin(self, clip_id: str, source: Source, *, time_s: NDArray[np.float64], steps: int | None) -> ClipWriter:
+        """Start to write one clip block by block; nothing is there before it is committed.
 
-    def count(self) -> int:
-        """Count the committed clips."""
-        return len(self._files())
-
-    def write(self, clip_id: str, features: ClipFeatures, source: Source) -> None:
-        """Commit one clip: whole and verified, or not at all.
+        Args:
+            clip_id: The clip.
+            source: The medium that the features come from.
+            time_s: float64 [rows], cell centres or window starts in seconds.
+            steps: Steps per window, None for frames.
 
         Raises:
-            ValueError: Shapes or finite values do not fit the contract.
+            ValueError: `time_s` or `steps` do not fit the contract.
         """
-        self._check(features)
-        with files.replacing(self.path(clip_id)) as temporary:
-            with h5py.File(temporary, "w", libver=hdf5.LIBVER) as file:
-                file.attrs.update(
-                    clip=hdf5.text(clip_id),
-                    encoder=hdf5.text(self.encoder),
-                    identity=hdf5.text(self.digest),
-                    kind=hdf5.text(self.kind),
-                    schema=SCHEMA,
-                    source_size=source.size,
-                    source_blake2b=hdf5.text(source.digest),
-                    written_by=hdf5.text(f"va {__version__}"),
-                )
-                arrays: tuple[NDArray[Any], ...] = (features.values, features.time_s, features.valid)
-                for name, array in zip(_DATASETS[self.kind], arrays, strict=True):
-                    dataset = file.create_dataset(name, data=array, track_times=False)
-                    dataset.attrs["blake2b"] = hdf5.text(hdf5.checksum(array))
-                    dataset.attrs["unit"] = hdf5.text(_UNITS[name])
-            self._load(temporary, clip_id)
+        return ClipWriter(
+            self._layout,
+            self.path(clip_id),
+            clip_id,
+            source,
+            time_s=time_s,
+            steps=steps,
+            commit_lock=self._shards.commit_lock,
+            committed=self._shards.grown,
+        )
+
+    def write(self, clip_id: str, features: ClipFeatures, source: Source) -> None:
+        """Commit one clip that is in memory: whole and verified, or not at all.
+
+        Raises:
+            ValueError: Shapes or values do not fit the contract.
+            VAError: The disk fails; its cause is the OSError.
+        """
+        self._layout.check_form(features.values, features.time_s, features.valid)
+        steps = features.valid.shape[1] if self.kind == "audio" else None
+        writer = self.begin(clip_id, source, time_s=features.time_s, steps=steps)
+        try:
+            writer.append(0, features.values, features.valid)
+            writer.commit()
+        finally:
+            writer.abandon()
+
+    def pack(self, *, at_least: int = shards.SHARD_BYTES) -> Path | None:
+        """Move loose clips into a new shard of about 256 MiB; cheap where they are fewer bytes than that.
+
+        Killed at any instant it loses nothing. A damaged file is left where it is.
+
+        Args:
+            at_least: Do nothing below that many bytes.
+
+        Returns:
+            The shard, or None where there was nothing to do or another process is packing.
+
+        Raises:
+            VAError: The disk fails, e.g. is full; the clips are still there as they were.
+        """
+        return self._shards.pack(at_least)
+
+    def mend(self) -> list[str]:
+        """Set damaged shards aside as `<name>.damaged`, after what is whole in them was saved as loose files.
+
+        It reads every shard. Nothing is deleted. Where a damaged clip had replaced an older copy in another shard, that
+        one counts again; `is_done` tells when it comes from another medium.
+
+        Returns:
+            One line per damaged shard, for the user.
+
+        Raises:
+            VAError: The disk fails, e.g. is full.
+        """
+        return self._shards.mend()
+
+    # --- reading
+
+    def clip_ids(self) -> tuple[str, ...]:
+        """List the committed clips, sorted, from what their groups say.
+
+        Raises:
+            VAError: One is damaged.
+        """
+        return tuple(
+            sorted(self._use(name, lambda group: str(hdf5.attributes(group)["clip"])) for name in self._names())
+        )
+
+    def count(self) -> int:
+        """Count the committed clips, without those of a shard that is too damaged to list them."""
+        return len(self._names())
 
     def is_done(self, clip_id: str, source: Source) -> bool:
         """Say whether a clip opens, its checksums and identity hold, and its source is this one."""
-        file = self.path(clip_id)
-        if not file.exists():
-            return False
         try:
-            attributes = self._load(file, clip_id)[1]
+            attributes = self._use_clip(clip_id, lambda group: clipgroup.verify(group, self._layout, clip_id))
         except VAError:
             return False
-        found = (attributes.get("source_size"), attributes.get("source_blake2b"))
-        return bool(found == (source.size, source.digest))
+        return bool((attributes["source_size"], attributes["source_blake2b"]) == (source.size, source.digest))
 
     def read(self, clip_id: str) -> ClipFeatures:
         """Read a clip, every checksum verified.
@@ -167,10 +182,7 @@ class FeatureStore:
         Raises:
             VAError: Not there, damaged, or written under another identity.
         """
-        file = self.path(clip_id)
-        if not file.exists():
-            raise VAError(f"{self.directory}: has no features of clip '{clip_id}'", _REDO)
-        return self._load(file, clip_id)[0]
+        return self._use_clip(clip_id, lambda group: clipgroup.read(group, self._layout, clip_id))
 
     def stamp(self, clip_id: str) -> str:
         """Give the stored checksum of a clip's values without reading them: equal stamps, equal features.
@@ -178,65 +190,65 @@ class FeatureStore:
         Raises:
             VAError: Not there, or damaged.
         """
-        file = self.path(clip_id)
-        if not file.exists():
-            raise VAError(f"{self.directory}: has no features of clip '{clip_id}'", _REDO)
-        try:
-            with h5py.File(file, "r") as opened:
-                return str(hdf5.attributes(opened["values"])["blake2b"])
-        except Exception as error:  # as in _load
-            raise VAError(f"{file}: is damaged ({error})", _REDO) from None
+        return self._use_clip(clip_id, lambda group: str(hdf5.attributes(hdf5.dataset(group, "values"))["blake2b"]))
 
     def problems(self) -> Iterator[VAError]:
         """Re-read everything and yield what cannot be trusted; nothing for a sound store."""
-        for file in self._files():
+        try:
+            for shard in self._shards.damaged():
+                yield VAError(f"{shard}: is damaged (its bytes are not those of its name)", clipgroup.REDO)
+        except VAError as error:
+            yield error
+        for name in sorted(self._names()):
             try:
-                clip_id = self._clip_id(file)
-                if file != self.path(clip_id):
-                    raise VAError(f"{file}: holds clip '{clip_id}', which belongs elsewhere", _REDO)
-                self._load(file, clip_id)
+                self._use(name, lambda group: clipgroup.verify(group, self._layout))
             except VAError as error:
                 yield error
 
-    def _files(self) -> list[Path]:
-        return sorted(file for file in (self.directory / "clips").glob("*.h5") if not file.name.startswith("."))
+    def _names(self) -> set[str]:
+        """Give the names of all groups."""
+        found = self._shards.all_names()
+        found |= {path.stem for path in shards.list_h5(self.directory / "clips")}
+        # Once more, because another process may have moved some in between.
+        return found | self._shards.all_names()
 
-    def _clip_id(self, path: Path) -> str:
-        try:
-            with h5py.File(path, "r") as file:
-                return str(hdf5.attributes(file)["clip"])
-        except Exception as error:  # as in _load
-            raise VAError(f"{path}: is damaged ({error})", _REDO) from None
+    def _use_clip(self, clip_id: str, use: Callable[[h5py.Group], T]) -> T:
+        return self._use(files.safe_name(clip_id), use, clip_id)
 
-    def _check(self, features: ClipFeatures) -> None:
-        shape, rank = features.values.shape, {"frames": 2, "audio": 3}[self.kind]
-        if len(shape) != rank or shape[-1] != self.dim or features.values.dtype != np.float16:
-            raise ValueError(f"values {features.values.dtype} {shape} do not fit {self.kind} of dim {self.dim}")
-        if features.valid.shape != shape[:-1] or features.valid.dtype != np.bool_:
-            raise ValueError(f"valid {features.valid.dtype} {features.valid.shape} does not fit values {shape}")
-        if features.time_s.shape != shape[:1] or features.time_s.dtype != np.float64:
-            raise ValueError(f"time_s {features.time_s.dtype} {features.time_s.shape} does not fit values {shape}")
-        if not np.isfinite(features.values).all():
-            raise ValueError("values are not finite")
-        if features.values[~features.valid].any():
-            raise ValueError("values that are not valid must be 0")
+    def _use(self, name: str, use: Callable[[h5py.Group], T], clip_id: str = "") -> T:
+        found = self._look(name, use)
+        if found is None:
+            raise VAError(f"{self.directory}: has no features of clip '{clip_id or name}'", clipgroup.REDO)
+        return found
 
-    def _load(self, path: Path, clip_id: str) -> tuple[ClipFeatures, dict[str, Any]]:
-        try:
-            with h5py.File(path, "r") as file:
-                attributes = hdf5.attributes(file)
-                arrays = [hdf5.read_array(file, name) for name in _DATASETS[self.kind]]
-            features = ClipFeatures(values=arrays[0], time_s=arrays[1], valid=arrays[2])
-            self._check(features)
-        except Exception as error:  # h5py reports damage as many types, depending on which byte is wrong
-            raise VAError(f"{path}: is damaged ({error})", _REDO) from None
-        if attributes.get("identity") != self.digest or attributes.get("clip") != clip_id:
-            raise VAError(
-                f"{path}: holds clip {attributes.get('clip')!r} of identity {attributes.get('identity')!r}, "
-                f"expected '{clip_id}' of '{self.digest}'",
-                "Features of different identities must not be mixed; remove the file and run 'va extract' again.",
-            )
-        return features, attributes
+    def _look(self, name: str, use: Callable[[h5py.Group], T]) -> T | None:
+        """Use the copy of a group that counts; None where there is none.
+
+        Another process may pack the file, or set the shard aside, between any two steps: then look again.
+        """
+        missed = False
+        for _ in range(_LOOKS):
+            loose = self.directory / "clips" / f"{name}.h5"
+            try:
+                path = loose if loose.exists() else self._shards.find(name)
+            except FileNotFoundError:
+                continue
+            if path is None:
+                if missed:
+                    return None
+                missed = True
+                continue
+            before = files.fingerprint(path)
+            try:
+                with hdf5.reading(path) as file:
+                    return use(hdf5.group(file, name))
+            except VAError:
+                raise
+            except Exception as error:  # h5py reports damage as many types, depending on which byte is wrong
+                if before is not None and files.fingerprint(path) == before:
+                    where = "" if path == loose else f"clip '{name}': "
+                    raise VAError(f"{path}: is damaged ({where}{error})", clipgroup.REDO) from None
+        return None
 
 
 def folder_name(identity: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ class Summary:
         failed: Clip id -> why; a clip without a file is one.
         extra: Names of files that belong to no clip.
         store: The store's folder.
+        mended: A line per damaged shard that was set aside.
     """
 
     written: int
@@ -46,6 +47,7 @@ class Summary:
     failed: dict[str, str]
     extra: tuple[str, ...]
     store: Path
+    mended: tuple[str, ...]
 
 
 def run(config: ImportConfig, *, progress: Callable[[int, int, str], None]) -> Summary:
@@ -62,6 +64,7 @@ def run(config: ImportConfig, *, progress: Callable[[int, int, str], None]) -> S
     found, extra = _match(config.directory, corpus)
     identity = _identity(config, found)
     store = FeatureStore.create(config.out, identity)
+    mended = tuple(store.mend())
     written, present, failed = 0, 0, {}
     for done, clip in enumerate(corpus.clips):
         progress(done, len(corpus.clips), clip.id)
@@ -82,8 +85,9 @@ def run(config: ImportConfig, *, progress: Callable[[int, int, str], None]) -> S
             written += 1
         except VAError as error:
             failed[clip.id] = error.message
+        store.pack()
     progress(len(corpus.clips), len(corpus.clips), "")
-    return Summary(written=written, present=present, failed=failed, extra=extra, store=store.directory)
+    return Summary(written=written, present=present, failed=failed, extra=extra, store=store.directory, mended=mended)
 
 
 def read(file: Path, *, rate_hz: float | None) -> tuple[NDArray[Any], NDArray[np.float64] | None]:

@@ -143,6 +143,7 @@ def load(
         ends = np.minimum(heard.time_s + window_s, clip.duration_s)
         target, target_valid = _targets(truth, ends if at_end else seen.time_s)
         rows = np.where(cells < 0, -1, cells + num_cells)
+        arrays: tuple[NDArray[Any], ...]
         arrays = (seen.values, seen.valid, heard.values, heard.valid, target, target_valid, rows, cells)
         for name, array in zip(_PARTS, arrays, strict=True):
             parts[name].append(array)
