@@ -1,5 +1,7 @@
 """Real media, drawn and written frame by frame, whose content tells a test which frame or sample it has."""
 
+import json
+import subprocess
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +47,7 @@ def make_video(
     video_offset_s: float = 0.0,
     metadata: dict[str, str] | None = None,
     options: dict[str, str] | None = None,
+    pix_fmt: str = "yuv420p",
 ) -> NDArray[np.float64]:
     """Write a video, by default of 25 frames per second, with frame i showing the number i.
 
@@ -63,6 +66,7 @@ def make_video(
         video_offset_s: When the pictures start.
         metadata: Tags of the container.
         options: Of the container's writer.
+        pix_fmt: How the codec stores colours.
 
     Returns:
         Presentation time of every frame in seconds, float64 [frames], as asked for.
@@ -74,11 +78,13 @@ def make_video(
     with av.open(str(path), "w", options=options or {}) as container:
         container.metadata.update(metadata or {})
         video: Any = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
-        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.width, video.height, video.pix_fmt = width, height, pix_fmt
         video.codec_context.max_b_frames = b_frames
+        fine_clock = codec == "libx264" and path.suffix not in (".avi", ".asf")  # others know constant rates only
         if codec == "libx264":
             # Otherwise x264 decides by content whether it reorders, and waits for 40 frames before it answers.
             video.options = {"preset": "veryfast", "x264-params": f"b-adapt=0:rc-lookahead=5:bframes={b_frames}"}
+        if fine_clock:
             video.codec_context.time_base = video.time_base = Fraction(1, TICKS_PER_S)
         sound: Any = None
         if audio is not None:
@@ -87,9 +93,9 @@ def make_video(
             sound = container.add_stream(audio_codec, rate=audio_rate, layout=layout)
         for index, tick in enumerate(ticks):
             picture = av.VideoFrame.from_ndarray(draw(index), format="rgb24")
-            if codec == "libx264":
+            if fine_clock:
                 picture.pts, picture.time_base = tick, Fraction(1, TICKS_PER_S)
-            else:  # older codecs know constant rates only
+            else:
                 picture.pts = index
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
@@ -106,6 +112,55 @@ def _audio_frame(audio: NDArray[Any], start: int, layout: str, rate: int, offset
     frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
     frame.pts = start + round(offset_s * rate)
     return frame
+
+
+def make_sound(path: Path, pieces: Sequence[tuple[float, NDArray[Any]]], *, rate: int = 16_000) -> None:
+    """Write a Matroska file with a second of pictures and uncompressed sound, each piece one packet at its own time.
+
+    Args:
+        path: Where.
+        pieces: Time in seconds (Matroska keeps milliseconds) and float32 [samples] of each, ascending by time.
+        rate: Samples per second.
+    """
+    with av.open(str(path), "w", format="matroska") as container:
+        video: Any = container.add_stream("mpeg4", rate=25)
+        video.width = video.height = SIDE
+        sound: Any = container.add_stream("pcm_f32le", rate=rate, layout="mono")
+        for index in range(25):
+            picture = av.VideoFrame.from_ndarray(draw_number(index), format="rgb24")
+            picture.pts = index
+            container.mux(video.encode(picture))
+        container.mux(video.encode(None))
+        for start_s, samples in pieces:
+            frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), round(start_s * rate)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+
+
+def box_at(content: bytes | bytearray, name: bytes) -> int:
+    """Find where the payload of an mp4's first box of that name starts."""
+    return content.index(name) + len(name)
+
+
+def ffprobe_frame_times(path: Path) -> NDArray[np.float64]:
+    """Ask FFmpeg's own program when each picture is shown, in seconds from the start, float64 [frames], NaN: untold."""
+    asked = "format=start_time:frame=best_effort_timestamp_time"
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-select_streams",
+        "v:0",
+        "-show_frames",
+        "-show_entries",
+        asked,
+        "-of",
+        "json",
+    ]
+    found = json.loads(subprocess.run([*command, str(path)], check=True, capture_output=True).stdout)
+    start_s = float(found["format"]["start_time"])
+    return np.array([float(frame.get("best_effort_timestamp_time", "nan")) - start_s for frame in found["frames"]])
 
 
 def sine(*, hz: float, seconds: float, rate: int = 44_100, level: float = 0.5) -> NDArray[np.float64]:

@@ -1,23 +1,53 @@
-"""Opening media and reading their clocks, without decoding pictures.
+"""Opening media and reading their clocks.
 
 Time 0 is the start of the container's presentation: a stream that starts late keeps its offset, so sound and
 picture share one clock. Times come from the presentation timestamps that the file carries, never from a
 nominal frame rate, which is wrong for variable-rate video.
+
+AVI and ASF store when a picture is decoded. A decoder that reorders gives a picture out later than it was put in, and
+that is when ASF's are shown. Writers of AVI cannot delay the sound by as much, so that AVI's pictures are shown earlier
+by what the first of them was late: the i-th picture at the i-th time, beside its sound.
+
+Media are untrusted: whatever is in a file, functions here return or raise VAError.
 """
 
 import contextlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from va.data.whole import require_whole
 from va.errors import VAError
 
+if TYPE_CHECKING:  # not subscriptable at run time
+    from av.packet import Packet
+
+SomeStream = TypeVar("SomeStream", bound=Stream)
+
+SMALLEST_SIDE: Final = 16
+"""Least width and height of a picture in pixels: one macroblock; nobody can be seen on less."""
+
+LONGEST_S: Final = 24 * 3600.0
+"""Longest clip in seconds. A file that claims more has a broken clock, and would become endless empty cells."""
+
+_JUMP_BACK_S: Final = 2.0
+"""Clocks that step back this far were reset: two recordings, one after the other, in one file."""
+
+_DECODE_TIMES_ONLY: Final = frozenset({"avi", "asf"})
+_SOUND_UNDELAYED: Final = "avi"
+
 _BROKEN = "Play the file in a video player; re-encode or remove it if it does not play."
+_REMUX = "Re-encode the file, for example to mp4, and try again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +70,20 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     """Open a medium for reading; any decoder error inside becomes a VAError that names the file.
 
     Raises:
-        VAError: The file is missing, or FFmpeg cannot read or decode it.
+        VAError: The file is missing, FFmpeg cannot read or decode it, or memory does not suffice.
     """
     if not path.is_file():
         raise VAError(f"{path}: no such file", "Check the corpus folder; media may have been moved.")
     try:
-        # Tags in another encoding than UTF-8 are common in old files and must not make them unreadable.
-        with av.open(str(path), mode="r", metadata_errors="replace") as container:
+        # Tags in another encoding than UTF-8 are common in old files and must not make them unreadable. The prefix and
+        # the list of protocols keep names with colons, and playlists dressed as media, from reaching for other files.
+        options = {"protocol_whitelist": "file"}
+        with av.open(f"file:{path}", mode="r", metadata_errors="replace", options=options) as container:
             yield container
     except av.error.FFmpegError as error:
         raise VAError(f"{path}: cannot be decoded ({error.strerror})", _BROKEN) from None
+    except MemoryError:
+        raise VAError(f"{path}: cannot be decoded (out of memory)", _BROKEN) from None
 
 
 def origin_s(container: InputContainer) -> float:
@@ -57,48 +91,200 @@ def origin_s(container: InputContainer) -> float:
     return float(container.start_time or 0) / av.time_base
 
 
-def probe(path: Path) -> MediaInfo:
-    """Read a medium's frame times by walking its packets; pictures are decoded only if packets carry no times.
+def picture_stream(container: InputContainer, path: Path) -> VideoStream:
+    """Choose the stream of pictures: the first that is not the cover image of a sound file.
 
     Raises:
-        VAError: Unreadable, cut off, no video stream, or no video frame.
+        VAError: There is none, FFmpeg knows no decoder for it, or its pictures are smaller than `SMALLEST_SIDE`.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            break
+    else:
+        raise VAError(f"{path}: has no video stream", "Give a file with pictures and, optionally, sound.")
+    if stream.codec_context is None:
+        raise VAError(f"{path}: its pictures are in a format that cannot be decoded", _REMUX)
+    require_size(stream.codec_context.width, stream.codec_context.height, path)
+    return stream
+
+
+def require_size(width: int, height: int, path: Path) -> None:
+    """Refuse pictures with a side below `SMALLEST_SIDE` pixels.
+
+    Raises:
+        VAError: They are.
+    """
+    if min(width, height) < SMALLEST_SIDE:
+        raise VAError(
+            f"{path}: its pictures are too small ({width} x {height} pixels)",
+            f"Give a video of at least {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels.",
+        )
+
+
+def sound_stream(container: InputContainer, path: Path) -> AudioStream | None:
+    """Choose the stream of sound: the first that FFmpeg has a decoder for; None for a medium without sound.
+
+    Raises:
+        VAError: There is sound, but in formats without a decoder only.
+    """
+    streams = container.streams.audio
+    for stream in streams:
+        if stream.codec_context is not None:
+            return stream
+    if streams:
+        raise VAError(f"{path}: its sound is in a format that cannot be decoded", _REMUX)
+    return None
+
+
+def timed_pictures(path: Path, *, threads: int, beat: Callable[[], None]) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Decode the pictures of a medium in the order in which they are shown, in bounded memory.
+
+    Args:
+        path: The medium.
+        threads: Of the decoder; 1 decodes in the calling thread.
+        beat: Called for every packet and every picture.
+
+    Yields:
+        Presentation time on the clip's clock in seconds, and the picture.
+
+    Raises:
+        VAError: The medium cannot be decoded, or a picture has no time.
     """
     with open_media(path) as container:
-        if not container.streams.video:
-            raise VAError(f"{path}: has no video stream", "Give a file with pictures and, optionally, sound.")
-        _require_whole(container, path)
-        stream = container.streams.video[0]
-        origin = origin_s(container)
-        base = float(stream.time_base or 0)
-        has_audio = bool(container.streams.audio)
-        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-        times = [packet.pts for packet in packets]
-        last_s = max((packet.duration or 0 for packet in packets[-1:]), default=0) * base
-    if None in times:
-        seconds = np.sort(_decoded_times(path)) - origin
-    else:
-        seconds = np.sort(np.array(times, dtype=np.float64) * base - origin)
-    if not len(seconds):
-        raise VAError(f"{path}: has no video frame", _BROKEN)
+        stream = picture_stream(container, path)
+        stream.codec_context.thread_count = threads
+        clock = _Clock(container.format.name)
+        # Decoders that work on several pictures at a time do not say which packet a picture came out for.
+        stream.codec_context.thread_type = "SLICE" if clock.by_turn else "AUTO"
+        origin, base = origin_s(container), float(stream.time_base or 0)
+        for packet in packets(container, stream, beat=beat):
+            clock.take(packet)
+            for picture in packet.decode():
+                beat()
+                ticks = clock.shown(picture)
+                if ticks is None:
+                    raise _timeless(path)
+                yield ticks * base - origin, picture
+
+
+class _Clock:
+    """Tells when decoded pictures are shown, in their stream's unit of time.
+
+    Args:
+        container: FFmpeg's name of the container's format.
+    """
+
+    def __init__(self, container: str) -> None:
+        self.by_turn = container in _DECODE_TIMES_ONLY
+        self._lag = None if container == _SOUND_UNDELAYED else 0
+        self._first: int | None = None
+        self._step = self._last = 0
+
+    def take(self, packet: "Packet[VideoStream]") -> None:
+        """Note a packet before it is decoded."""
+        self._first = packet.dts if self._first is None else self._first
+        self._step = packet.duration or self._step or 1
+
+    def shown(self, picture: av.VideoFrame) -> int | None:
+        """Give the time of a picture; None if the file does not say."""
+        if not self.by_turn:
+            return picture.pts
+        if picture.dts is None:  # given out after the last packet
+            self._last += self._step
+        else:
+            self._lag = picture.dts - (self._first or 0) if self._lag is None else self._lag
+            self._last = picture.dts - self._lag
+        return self._last
+
+
+def packets(
+    container: InputContainer, stream: SomeStream, *, beat: Callable[[], None]
+) -> "Iterator[Packet[SomeStream]]":
+    """Read a stream's packets, then the empty one that makes a decoder give out what it holds back."""
+    demuxed = cast("Iterator[Packet[SomeStream]]", container.demux(stream))
+    while True:
+        beat()
+        try:
+            packet = next(demuxed)
+        except (StopIteration, IndexError):
+            # PyAV stumbles, once all is read, over streams that come up after the start of a broadcast.
+            return
+        yield packet
+
+
+def probe(path: Path, *, beat: Callable[[], None] = lambda: None) -> MediaInfo:
+    """Read a medium's frame times by walking its packets, in 8 bytes a frame while it reads.
+
+    Args:
+        path: The medium.
+        beat: Called for every packet.
+
+    Raises:
+        VAError: Unreadable, cut off, no video stream or frame, frames without times, pictures or sound without a
+            decoder, pictures smaller than `SMALLEST_SIDE`, longer than `LONGEST_S`, or a clock that jumps back.
+    """
+    with open_media(path) as container:
+        stream = picture_stream(container, path)
+        has_audio = sound_stream(container, path) is not None
+        kind = container.format.name
+        by_turn = kind in _DECODE_TIMES_ONLY
+        origin, base = origin_s(container), float(stream.time_base or 0)
+        ticks, last_ticks = _packet_times(container, stream, path, by_turn=by_turn, beat=beat)
+        require_whole(container, path, beat=beat)
+    if by_turn:
+        delayed = kind != _SOUND_UNDELAYED
+        ticks = _by_turn(ticks, turns=_turns_ahead(path, beat), step=last_ticks or 1, delayed=delayed)
+    seconds = np.sort(ticks * base - origin)
+    last_s = last_ticks * base
     if last_s <= 0 and len(seconds) > 1:
         last_s = float(np.median(np.diff(seconds)))
     # A single still picture without a duration has no end of its own; it is shown for a moment.
     duration_s = float(seconds[-1]) + (last_s if last_s > 0 else 0.04)
+    if not 0 < duration_s <= LONGEST_S:
+        raise VAError(f"{path}: claims a length of {duration_s:.6g} s, which is not between 0 and 24 hours", _REMUX)
     return MediaInfo(frame_time_s=seconds, duration_s=duration_s, has_audio=has_audio)
 
 
-def _require_whole(container: InputContainer, path: Path) -> None:
-    """Refuse a file that ends before its own index does: FFmpeg would read it as a shorter clip without a word."""
-    ends = (entry.pos + entry.size for stream in container.streams for entry in stream.index_entries)
-    missing = max(ends, default=0) - path.stat().st_size
-    if missing > 0:
-        raise VAError(f"{path}: is cut off, {missing} bytes are missing", "Copy or download the file again.")
+def _packet_times(
+    container: InputContainer, stream: VideoStream, path: Path, *, by_turn: bool, beat: Callable[[], None]
+) -> tuple[NDArray[np.int64], int]:
+    """Collect the time of every packet in its stream's unit, and the last one's duration."""
+    times, latest, duration = array("q"), None, 0
+    jump_back = _JUMP_BACK_S / float(stream.time_base or 1)
+    for packet in packets(container, stream, beat=beat):
+        if not packet.size or packet.is_discard:
+            continue
+        if packet.dts is not None:
+            if latest is not None and packet.dts < latest - jump_back:
+                raise VAError(f"{path}: its clock jumps back, as if it were several recordings in one file", _REMUX)
+            latest = packet.dts
+        time = packet.dts if by_turn else packet.pts
+        if time is None:
+            raise _timeless(path)
+        times.append(time)
+        duration = packet.duration or 0
+    if not times:
+        raise VAError(f"{path}: has no video frame", _BROKEN)
+    return np.array(times), duration
 
 
-def _decoded_times(path: Path) -> NDArray[np.float64]:
-    """Decode to get times that the container leaves out (some MPEG program streams and AVI files)."""
+def _timeless(path: Path) -> VAError:
+    return VAError(f"{path}: some frames have no timestamp", _REMUX)
+
+
+def _by_turn(ticks: NDArray[np.int64], *, turns: int, step: int, delayed: bool) -> NDArray[np.int64]:
+    """Turn times of decoding into times of showing, as `_Clock` does, for a decoder that is `turns` packets behind."""
+    turns = min(turns, len(ticks) - 1)
+    shown = np.concatenate([ticks[turns:], ticks[-1] + step * np.arange(1, turns + 1)])
+    return shown if delayed else shown - (shown[0] - ticks[0])
+
+
+def _turns_ahead(path: Path, beat: Callable[[], None]) -> int:
+    """Count the packets that the decoder takes before it gives out the picture of the first."""
     with open_media(path) as container:
-        times = [frame.time for frame in container.decode(video=0)]
-    if None in times:
-        raise VAError(f"{path}: some frames have no timestamp", "Remux the file into mp4 and try again.")
-    return np.array(times, dtype=np.float64)
+        stream = picture_stream(container, path)
+        stream.codec_context.thread_count = 1
+        for turn, packet in enumerate(packets(container, stream, beat=beat)):
+            if packet.decode():
+                return turn
+    return 0

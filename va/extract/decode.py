@@ -4,101 +4,174 @@ Both are generators whose memory does not grow with the length of the file.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from va.data import timeline
-from va.data.media import open_media, origin_s
+from va.data import media, timeline
+from va.errors import VAError
 
 SAMPLE_RATE_HZ: Final = 16_000
 """Rate of the waveform that audio encoders see (F2: AST's)."""
 
+_JITTER_S: Final = 0.02
+"""Timestamps of sound this far off the count of its samples are rounding; beyond, sound is missing or said twice."""
 
-def frames_at_cells(path: Path, *, duration_s: float) -> Iterator[NDArray[np.uint8] | None]:
-    """Yield, for each cell in turn, the frame on screen at its centre (settled 1).
+_LOUDEST: Final = 1e6
+"""Times full scale. Decoders give a few times full scale at most; squares of more would not be finite."""
+
+
+def frames_at_cells(
+    path: Path, *, duration_s: float, threads: int, beat: Callable[[], None]
+) -> Iterator[NDArray[np.uint8] | None]:
+    """Yield, for each cell in turn, the frame on screen at its centre (settled 1), turned upright.
 
     Args:
         path: The medium.
         duration_s: Clip length in seconds; decides the number of cells.
+        threads: Of the decoder; 1 decodes in the calling thread.
+        beat: Called for every packet and picture, so that a watchdog sees the decoder live.
 
     Yields:
-        uint8 [height, width, 3] RGB; None for a cell before the first frame.
+        uint8 [height, width, 3] RGB, the same array while the same frame is on screen; None for a cell before the
+        first frame.
 
     Raises:
-        VAError: The medium cannot be decoded.
+        VAError: The medium cannot be decoded, or its pictures are smaller than `media.SMALLEST_SIDE`.
     """
     centers = timeline.cell_centers(timeline.num_cells(duration_s))
     cell = 0
-    shown: av.VideoFrame | None = None
-    with open_media(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        origin = origin_s(container)
-        for frame in container.decode(stream):
-            if frame.pts is None:
-                continue
-            while cell < len(centers) and not timeline.is_presented(frame.time - origin, centers[cell]):
-                yield _rgb(shown)
-                cell += 1
-            shown = frame
+    screen = cache(partial(_rgb, None))  # converts what is on it once, when first asked
+    for time_s, frame in media.timed_pictures(path, threads=threads, beat=beat):
+        while cell < len(centers) and not timeline.is_presented(time_s, centers[cell]):
+            yield screen()
+            cell += 1
+        if cell == len(centers):
+            return
+        media.require_size(frame.width, frame.height, path)
+        screen = cache(partial(_rgb, frame))
     for _ in range(cell, len(centers)):
-        yield _rgb(shown)
+        yield screen()
 
 
-def waveform_blocks(path: Path, *, duration_s: float) -> Iterator[NDArray[np.float32]]:
-    """Yield the sound from time 0 to its end, mono (mean of the channels) at 16 kHz, in consecutive blocks.
+def waveform_blocks(path: Path, *, duration_s: float, beat: Callable[[], None]) -> Iterator[NDArray[np.float32]]:
+    """Yield the sound from time 0 to its end, mono (mean of the channels) at 16 kHz, in blocks of a second at most.
 
-    A stream that starts late is preceded by zeros and one that starts early is cut, so that sample n is heard
-    at n / 16000 s on the clip's clock. Nothing is yielded for a medium without sound.
+    Sample n is heard at n / 16000 s on the clip's clock: a stream that starts late is preceded by zeros, one that
+    starts early is cut, missing packets are filled with zeros and what is said twice is heard once. Samples are
+    counted; timestamps that differ from the count by less than 20 ms are rounding and move nothing.
+
+    Nothing is yielded for a medium without sound, which includes an audio stream that holds none.
 
     Args:
         path: The medium.
         duration_s: Clip length in seconds; sound beyond it is left out.
+        beat: Called for every packet and block, so that a watchdog sees the decoder live.
 
     Yields:
-        float32 [samples] in [-1, 1].
+        float32 [samples], finite, full scale being [-1, 1].
 
     Raises:
-        VAError: The medium cannot be decoded.
+        VAError: The medium cannot be decoded, or has samples that are not finite.
     """
-    end = round(duration_s * SAMPLE_RATE_HZ)
-    with open_media(path) as container:
-        if not container.streams.audio:
+    position, end = 0, round(duration_s * SAMPLE_RATE_HZ)
+    for start, block in _placed_blocks(path, beat):
+        if not (np.abs(block) <= _LOUDEST).all():
+            raise VAError(
+                f"{path}: its sound has values that are not finite, or beyond a million times full scale",
+                "Write the sound again, for example as 16-bit PCM or AAC.",
+            )
+        while position < min(start, end):
+            silence = np.zeros(min(start, end, position + SAMPLE_RATE_HZ) - position, np.float32)
+            position += len(silence)
+            yield silence
+        kept = block[max(0, position - start) : max(0, end - start)]
+        position += len(kept)
+        for at in range(0, len(kept), SAMPLE_RATE_HZ):
+            yield kept[at : at + SAMPLE_RATE_HZ]
+        if position >= end:
             return
-        frames = container.decode(container.streams.audio[0])
-        first = next(frames, None)
-        if first is None:
-            return
-        position = round(((first.time or 0.0) - origin_s(container)) * SAMPLE_RATE_HZ)
-        if position > 0:
-            yield np.zeros(min(position, end), np.float32)
-        for block in _resampled(itertools.chain([first], frames)):
-            kept = block[max(0, -position) : max(0, end - position)]
-            position += len(block)
-            if len(kept):
-                yield kept
-            if position >= end:
-                return
 
 
 def _rgb(frame: av.VideoFrame | None) -> NDArray[np.uint8] | None:
-    return None if frame is None else frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    if frame is None:
+        return None
+    rgb = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
+    side_data = cast(Mapping[str, Any], frame.side_data)
+    if "DISPLAYMATRIX" in side_data:
+        rgb = _upright(rgb, np.frombuffer(side_data["DISPLAYMATRIX"], np.int32))
+    return np.ascontiguousarray(rgb)
+
+
+def _upright(rgb: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Turn and mirror a picture as its display matrix says (ISO 14496-12, 8.2.2.3), to the nearest quarter turn.
+
+    The matrix sends the stored point (x, y) to (a x + c y, b x + d y), with x to the right and y down.
+    """
+    a, b, c, d = (float(matrix[index]) for index in (0, 1, 3, 4))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        x, y = a, d
+    else:
+        rgb, x, y = rgb.swapaxes(0, 1), c, b
+    return rgb[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1]
+
+
+def _placed_blocks(path: Path, beat: Callable[[], None]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield blocks of sound at 16 kHz with the sample, counted from time 0, at which each starts."""
+    with media.open_media(path) as container:
+        stream = media.sound_stream(container, path)
+        if stream is None:
+            return
+        frames = (frame for packet in media.packets(container, stream, beat=beat) for frame in packet.decode())
+        for (_, start_s), run in itertools.groupby(frames, key=_Runs(media.origin_s(container))):
+            position = round(start_s * SAMPLE_RATE_HZ)
+            for block in _resampled(run):
+                beat()
+                yield position, block
+                position += len(block)
+
+
+class _Runs:
+    """Tells runs of frames apart that follow each other in one format without gap or overlap.
+
+    Args:
+        origin_s: Time 0 of the clip on the frames' clock, in seconds.
+    """
+
+    def __init__(self, origin_s: float) -> None:
+        self._origin_s = origin_s
+        self._format: tuple[str, str, int] | None = None
+        self._number = 0
+        self._start_s = 0.0
+        self._samples = 0
+
+    def __call__(self, frame: av.AudioFrame) -> tuple[int, float]:
+        """Give the number of the frame's run, and when the run starts in seconds on the clip's clock."""
+        kind = (frame.format.name, frame.layout.name, frame.rate)
+        due_s = self._start_s + (self._samples / self._format[2] if self._format else 0.0)
+        time_s = due_s if frame.time is None else frame.time - self._origin_s
+        jumps = self._format is None or abs(time_s - due_s) > _JITTER_S
+        if jumps or kind != self._format:
+            self._number += 1
+            self._start_s = time_s if jumps else due_s
+            self._format, self._samples = kind, 0
+        self._samples += frame.samples
+        return self._number, self._start_s
 
 
 def _resampled(frames: Iterator[av.AudioFrame]) -> Iterator[NDArray[np.float32]]:
-    """Convert frames to mono at 16 kHz; a change of rate, layout or format midway starts another resampler."""
-    for _, same in itertools.groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.rate)):
-        resampler = AudioResampler(format="fltp", rate=SAMPLE_RATE_HZ)
-        for frame in same:
-            frame.pts = None  # the resampler then counts samples instead of filling small gaps
-            yield from map(_mono, resampler.resample(frame))
-        yield from map(_mono, resampler.resample(None))
+    """Convert frames of one format to mono at 16 kHz, as many seconds as they last."""
+    resampler = AudioResampler(format="fltp", rate=SAMPLE_RATE_HZ)
+    for frame in frames:
+        frame.pts = None  # the resampler then counts samples instead of filling small gaps
+        yield from map(_mono, resampler.resample(frame))
+    yield from map(_mono, resampler.resample(None))
 
 
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
