@@ -54,7 +54,7 @@ def random_model(*, seed: int = 0, **changes: Any) -> ASTModel:
 
 
 def wrap(model: Any, **changes: Any) -> Encoder:
-    return ast.from_model(model, name="ast", weights_digest="w", config=config(**changes))
+    return ast.from_model(model, name="ast", weights_digest="w", normalisation=ast.AUDIOSET, config=config(**changes))
 
 
 def noise(seconds: float, *, seed: int = 0) -> np.ndarray:
@@ -68,24 +68,30 @@ def encode(encoder: Encoder, *windows: np.ndarray) -> np.ndarray:
     return encoder.encode(inputs, torch.tensor([len(rows) for rows in windows])).numpy()
 
 
-def by_hand(model: ASTModel, wave: np.ndarray, *, steps: int) -> np.ndarray:
+def by_hand(model: ASTModel, wave: np.ndarray, *, steps: int, **extractor: Any) -> np.ndarray:
     """Encode one window as transformers would, and pool its tokens in plain loops.
 
-    Tokens lie frequency by frequency: token 101 f + t, after two that stand for the whole.
+    Tokens lie frequency by frequency: token 101 f + t of the published shape, after two that stand for the whole.
     """
+    shape = model.config
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        inputs = ASTFeatureExtractor()(wave, sampling_rate=RATE_HZ, return_tensors="pt")["input_values"]
+        extract = ASTFeatureExtractor(**{"max_length": shape.max_length} | extractor)
+        inputs = extract(wave, sampling_rate=RATE_HZ, return_tensors="pt")["input_values"]
     hidden = model(inputs).last_hidden_state[0].numpy().astype(np.float64)
-    assert len(hidden) == 2 + BANDS * TOKENS
+    patch, stride = shape.patch_size, shape.time_stride
+    bands = len(range(0, 128 - patch + 1, shape.frequency_stride))
+    tokens = len(range(0, shape.max_length - patch + 1, stride))
+    assert len(hidden) == 2 + bands * tokens
     rows = 1 + (len(wave) - 400) // 160
     cells = np.zeros((steps, hidden.shape[1]))
     for cell in range(steps):
         members = []
-        for time in range(TOKENS):
-            ends_in_sound = 10 * time + 16 <= rows
-            if ends_in_sound and 0.5 * cell <= 0.1 * time + 0.08 < 0.5 * (cell + 1):
-                members.append(sum(hidden[2 + TOKENS * band + time] for band in range(BANDS)) / BANDS)
+        for time in range(tokens):
+            ends_in_sound = stride * time + patch <= rows
+            # In hundredths of a second, whole numbers: a centre on a cell's edge belongs to the later cell.
+            if ends_in_sound and 100 * cell <= 2 * stride * time + patch < 100 * (cell + 1):
+                members.append(sum(hidden[2 + tokens * band + time] for band in range(bands)) / bands)
         if members:
             cells[cell] = sum(members) / len(members)
     return cells
@@ -116,6 +122,85 @@ def test_short_sound_and_short_windows_equal_transformers(seconds: float, steps:
     assert valid.tolist() == expected.any(axis=1).tolist() and valid.any()
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert not found[~valid].any()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"time_stride": 16, "frequency_stride": 16},
+        {"patch_size": 8, "time_stride": 5, "frequency_stride": 7},
+        {"patch_size": 12, "time_stride": 12, "frequency_stride": 4, "max_length": 333},
+        {"time_stride": 64, "max_length": 400},
+    ],
+    ids=str,
+)
+def test_any_checkpoint_in_a_folder(tmp_path: Path, shape: dict[str, int]) -> None:
+    """Other strides, patches and lengths, through --ast-weights; a stride above a cell leaves cells without a token."""
+    model, wave = random_model(**shape), noise(3.0)
+    encoder = build(save(model, tmp_path), window_s=3.0, stride_s=1.0)
+    rows = spectrum.log_mel(wave)
+    found, expected = encode(encoder, rows)[0], by_hand(model, wave, steps=6)
+    assert found.shape == (6, 32) and expected.std() > 0.1
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert encoder.valid_steps is not None
+    assert encoder.valid_steps(len(rows)).tolist() == expected.any(axis=1).tolist()
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filter")
+def test_a_checkpoint_of_other_sounds_brings_their_mean_and_std(tmp_path: Path) -> None:
+    """As those for speech commands do, whose input is 128 rows long."""
+    model, wave = random_model(max_length=128), noise(1.0)
+    own = {"mean": -6.845978, "std": 5.5654526}
+    save(model, tmp_path)
+    plain = build(tmp_path, window_s=1.0, stride_s=0.5)
+    ASTFeatureExtractor(**own, max_length=128).save_pretrained(tmp_path)
+    encoder = build(tmp_path, window_s=1.0, stride_s=0.5)
+    rows = spectrum.log_mel(wave)
+    expected = by_hand(model, wave, steps=2, **own)
+    np.testing.assert_allclose(encode(encoder, rows)[0], expected, atol=1e-5)
+    assert np.abs(encode(plain, rows)[0] - expected).max() > 1e-2
+    assert {key: encoder.identity["preprocessing"][key] for key in own} == own
+    assert encoder.identity != plain.identity
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filter")
+def test_the_published_settings_file_changes_nothing(tmp_path: Path) -> None:
+    save(random_model(), tmp_path)
+    without = build(tmp_path).identity
+    ASTFeatureExtractor().save_pretrained(tmp_path)
+    assert build(tmp_path).identity == without
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filter")
+def test_a_checkpoint_without_normalisation(tmp_path: Path) -> None:
+    model, wave = random_model(max_length=128), noise(1.0)
+    ASTFeatureExtractor(do_normalize=False, max_length=128).save_pretrained(save(model, tmp_path))
+    encoder = build(tmp_path, window_s=1.0, stride_s=0.5)
+    rows = spectrum.log_mel(wave)
+    np.testing.assert_array_equal(encoder.transform(rows)[: len(rows)], rows)
+    np.testing.assert_allclose(encode(encoder, rows)[0], by_hand(model, wave, steps=2, do_normalize=False), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('{"sampling_rate": 8000}', r"preprocessor_config.json: asks for 8000 Hz, 128 mel bins"),
+        ('{"num_mel_bins": 64}', r"preprocessor_config.json: asks for 16000 Hz, 64 mel bins"),
+        ('{"std": 0}', r"preprocessor_config.json: asks for .* a std of 0"),
+        ('{"mean": "loud"}', r"preprocessor_config.json: cannot be read"),
+        ("[]", r"preprocessor_config.json: cannot be read"),
+        ("{", r"preprocessor_config.json: cannot be read"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path: Path, settings: str, message: str) -> None:
+    (save(random_model(), tmp_path) / "preprocessor_config.json").write_text(settings)
+    with pytest.raises(VAError, match=message):
+        build(tmp_path)
+
+
+def test_another_number_of_mel_bins_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VAError, match="'ast' takes 64 mel bins, not 128"):
+        build(save(random_model(num_mel_bins=64), tmp_path))
 
 
 def test_a_window_does_not_depend_on_the_others_in_its_batch() -> None:
@@ -177,6 +262,23 @@ def test_steps_are_in_time_order_and_averaged_over_frequency() -> None:
     assert found[:, 1].tolist() == pytest.approx([5 * cell + 2 for cell in range(19)] + [96.5])
 
 
+def test_pooling_keeps_float32_under_autocast() -> None:
+    """A model whose tokens differ by less than bfloat16 can tell apart."""
+
+    class Fine:
+        config = tiny_config(hidden_size=1)
+
+        def __call__(self, inputs: torch.Tensor) -> Any:
+            hidden = 1 + torch.arange(2 + BANDS * TOKENS)[None, :, None] * 1e-5
+            return SimpleNamespace(last_hidden_state=hidden.expand(len(inputs), -1, -1))
+
+    encoder, rows = wrap(Fine()), np.zeros((998, 128), np.float32)
+    expected = encode(encoder, rows)
+    assert len(np.unique(expected)) == 20
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(encode(encoder, rows), expected)
+
+
 @pytest.mark.parametrize("second", [0, 4, 9])
 def test_sound_of_one_second_reaches_the_cells_of_that_second(second: int) -> None:
     """Without attention layers a token sees its own patch only."""
@@ -198,7 +300,9 @@ def test_sound_of_one_second_reaches_the_cells_of_that_second(second: int) -> No
 def test_the_identity_depends_on_weights_window_and_stride() -> None:
     model = random_model()
     identities = [
-        ast.from_model(model, name="ast", weights_digest=digest, config=config(**changes)).identity
+        ast.from_model(
+            model, name="ast", weights_digest=digest, normalisation=ast.AUDIOSET, config=config(**changes)
+        ).identity
         for digest, changes in (
             ("w", {}),
             ("w", {"audio_batch": 9, "device": "cpu"}),

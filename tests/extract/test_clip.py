@@ -166,17 +166,20 @@ def test_images_of_the_full_size_equal_transformers_and_only_with_quick_gelu() -
 
 @pytest.mark.parametrize(("height", "width"), [(50, 80), (80, 50), (47, 61), (32, 32), (20, 30)])
 def test_the_transform_by_hand(height: int, width: int) -> None:
-    """Shortest side to 32 by PIL's bicubic, the middle cut out, then normalised by OpenAI's figures."""
+    """Shortest side to 32 by PIL's bicubic, and the middle cut out; OpenAI's figures normalise what the model sees."""
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     encoder = clip.from_model(random_model(TINY), name="clip", weights_digest="w", config=config())
     scale = 32 / min(height, width)
     tall, wide = (32, int(32 * width / height)) if height < width else (int(32 * height / width), 32)
     assert min(tall, wide) == 32 and max(tall, wide) == int(max(height, width) * scale + 1e-9)
-    resized = np.asarray(Image.fromarray(picture).resize((wide, tall), Image.Resampling.BICUBIC), np.float64)
+    resized = np.asarray(Image.fromarray(picture).resize((wide, tall), Image.Resampling.BICUBIC))
     top, left = round((tall - 32) / 2), round((wide - 32) / 2)
-    cut = resized[top : top + 32, left : left + 32] / 255
-    expected = (cut - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
-    np.testing.assert_allclose(encoder.transform(picture), expected.transpose(2, 0, 1), atol=1e-5)
+    cut = resized[top : top + 32, left : left + 32]
+    np.testing.assert_array_equal(encoder.transform(picture), cut)
+    mean, std = (torch.tensor(clip.DEFAULTS[key]).view(3, 1, 1) for key in ("mean", "std"))
+    found = clip.normalise(torch.from_numpy(cut.copy())[None], mean, std)[0]
+    expected = (cut / 255 - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711]
+    np.testing.assert_allclose(found, expected.transpose(2, 0, 1), atol=1e-6)
 
 
 # --- prototypes

@@ -1,5 +1,6 @@
 """Models of transformers as encoders: built tiny and random, saved, and held against the library used by hand."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,44 @@ def test_no_sound_at_all_and_padded_batches(tmp_path: Path, make: Any) -> None:
     both = encoder.encode(padded, torch.tensor([len(rows), 1]))
     torch.testing.assert_close(both[0], encoder.encode(alone, torch.tensor([len(rows)]))[0], atol=1e-5, rtol=0)
     assert torch.isfinite(both).all()
+
+
+@pytest.mark.parametrize("make", [dinov2, siglip, convnext, wavlm, whisper])
+def test_readers_get_the_processor_by_pickle(tmp_path: Path, make: Any) -> None:
+    """Other processes apply it, without the model."""
+    encoder = load(make(tmp_path / "model"))
+    data = pickle.dumps((encoder.transform, encoder.spectrum))
+    assert len(data) < 200_000  # Whisper's has its mel filters in it
+    transform, spectrum = pickle.loads(data)  # noqa: S301 -- written a line above
+    given = picture() if spectrum is None else spectrum(sound(2))
+    made = transform(given)
+    assert made.dtype == np.float32
+    np.testing.assert_array_equal(made, encoder.transform(given))
+
+
+def test_a_processor_that_keeps_the_aspect_is_refused(tmp_path: Path) -> None:
+    """Its pictures would have different shapes and not fit into one batch."""
+    folder = dinov2(tmp_path / "model")
+    transformers.BitImageProcessor(size={"shortest_edge": 28}, do_center_crop=False).save_pretrained(folder)
+    with pytest.raises(VAError, match="its image processor keeps a picture's aspect"):
+        load(folder)
+
+
+@pytest.mark.parametrize("make", [vit, convnext, wavlm, whisper])
+@torch.inference_mode()
+def test_sixteen_bits_are_near_single_precision(tmp_path: Path, make: Any) -> None:
+    folder = make(tmp_path / "model")
+    plain, half = load(folder), load(folder, precision="bfloat16")
+    if plain.spectrum is None:
+        given: tuple[torch.Tensor, ...] = (torch.from_numpy(plain.transform(picture()))[None],)
+    else:
+        rows = plain.spectrum(sound(2))
+        given = (torch.from_numpy(plain.transform(rows))[None], torch.tensor([len(rows)]))
+    expected, found = plain.encode(*given), half.encode(*given)
+    assert found.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).min() > 0.99
+    assert not torch.equal(found, expected)
+    assert half.identity == {**plain.identity, "compute_dtype": "bfloat16"}
 
 
 @pytest.mark.parametrize("samples", [400, 559, 560, 16_000])

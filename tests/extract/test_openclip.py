@@ -8,6 +8,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from va import weights
@@ -42,6 +43,17 @@ def saved(folder: Path, architecture: str = "va-test") -> tuple[Any, Path]:
     return model, folder / "w.safetensors"
 
 
+def pictures(side: int, count: int = 2) -> torch.Tensor:
+    """Model inputs: uint8 [count, side, side, 3]."""
+    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8)
+
+
+def shown(images: torch.Tensor) -> torch.Tensor:
+    """What OpenAI's preprocessing makes of pictures that have the right size already."""
+    resize = open_clip.image_transform(images.shape[1], is_train=False)
+    return torch.stack([resize(Image.fromarray(image.numpy())) for image in images])
+
+
 def build(name: str, file: Path) -> Encoder:
     return encoders.build(name, config=settings(clip_weights=file), device=CPU)
 
@@ -50,8 +62,8 @@ def build(name: str, file: Path) -> Encoder:
 def test_a_local_file_under_any_name_open_clip_knows(tmp_path: Path) -> None:
     model, file = saved(tmp_path)
     encoder = build("open_clip:va-test", file)
-    images = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(encoder.encode(images), model.encode_image(images))
+    images = pictures(32)
+    torch.testing.assert_close(encoder.encode(images), model.encode_image(shown(images)))
     assert (encoder.name, encoder.dim) == ("open_clip:va-test", 8)
     assert encoder.prototypes is not None
     tokens = open_clip.SimpleTokenizer(context_length=16)(["a happy face", "so happy"])
@@ -62,7 +74,7 @@ def test_a_local_file_under_any_name_open_clip_knows(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_the_name_decides_the_activation(tmp_path: Path) -> None:
     _, file = saved(tmp_path)
-    images = torch.randn(2, 3, 32, 32)
+    images = pictures(32)
     plain, quick = build("open_clip:va-test", file), build("open_clip:va-test-quickgelu", file)
     assert (plain.encode(images) - quick.encode(images)).abs().max() > 1e-4
     assert plain.identity != quick.identity
@@ -77,10 +89,10 @@ def test_a_tags_preprocessing_is_used(tmp_path: Path, monkeypatch: pytest.Monkey
     _, file = saved(tmp_path)
     encoder = build("open_clip:va-test/webli", file)
     flat = encoder.transform(np.full((10, 90, 3), 255, np.uint8))
-    np.testing.assert_allclose(flat, np.ones((3, 32, 32)), atol=1e-6)
+    np.testing.assert_array_equal(flat, np.full((32, 32, 3), 255))
     halves = np.zeros((10, 90, 3), np.uint8)
     halves[:, :45] = 255  # a centre crop would lose both ends' balance: squashed, half of every row stays white
-    assert (encoder.transform(halves) > 0).mean() == pytest.approx(0.5, abs=0.02)
+    assert (encoder.transform(halves) > 127).mean() == pytest.approx(0.5, abs=0.02)
     assert encoder.identity["preprocessing"]["resize"] == "both sides to 32, bicubic (PIL)"
     assert encoder.identity["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
 
@@ -169,6 +181,6 @@ def test_vit_b_32_at_full_size_is_quickgelu(tmp_path: Path) -> None:
     """Random weights of the published shape, through the name of table 1's encoder."""
     model, file = saved(tmp_path, "ViT-B-32-quickgelu")
     encoder = build("clip-vit-b-32", file)
-    images = torch.randn(1, 3, 224, 224)
-    torch.testing.assert_close(encoder.encode(images), model.encode_image(images))
+    images = pictures(224, count=1)
+    torch.testing.assert_close(encoder.encode(images), model.encode_image(shown(images)))
     assert encoder.dim == 512

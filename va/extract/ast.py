@@ -5,8 +5,10 @@ that holds the token's centre (settled 2). The CLS and distillation tokens are n
 """
 
 import dataclasses
+import json
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -18,17 +20,23 @@ from transformers.utils.logging import disable_progress_bar
 from va import files, weights
 from va.data.timeline import CELL_S, cells_in
 from va.errors import VAError
+from va.extract import inputs
 from va.extract.config import ExtractConfig
-from va.extract.encoders import Encoder, make_identity
+from va.extract.decode import SAMPLE_RATE_HZ
+from va.extract.encoders import Encoder, average_tokens, make_identity
 from va.extract.spectrum import MEL_BINS, ROWS_PER_S, log_mel
 
-_MEAN: Final = -4.2677393
-_STD: Final = 4.5689974
-"""AudioSet's, as in transformers' ASTFeatureExtractor: (x - mean) / (2 std)."""
+AUDIOSET: Final = (-4.2677393, 4.5689974)
+"""Mean and std of the published checkpoint, as in transformers' ASTFeatureExtractor: (x - mean) / (2 std)."""
+
+_SETTINGS: Final = "preprocessor_config.json"
 
 
 def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
-    """Load an AST encoder: the AudioSet checkpoint (F2, R7) or the tiny DEMO encoder.
+    """Load an AST encoder: the AudioSet checkpoint (F2, R7), any other in a folder, or the tiny DEMO encoder.
+
+    Any patch size, strides and input length will do. A checkpoint trained on other sounds brings their mean and std
+    in preprocessor_config.json; without that file they are AudioSet's.
 
     Raises:
         VAError: The weights are missing or do not fit, or the window is longer than the model's input.
@@ -47,22 +55,27 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
             weights.find(dataclasses.replace(weights.AST, filename="config.json"), local=None)
     model = _load(folder).to(device).eval().requires_grad_(False)
     digest = files.hash_file(folder / "model.safetensors")
-    return from_model(model, name=name, weights_digest=digest, config=config)
+    return from_model(model, name=name, weights_digest=digest, normalisation=_normalisation(folder), config=config)
 
 
-def from_model(model: ASTModel, *, name: str, weights_digest: str, config: ExtractConfig) -> Encoder:
+def from_model(
+    model: ASTModel, *, name: str, weights_digest: str, normalisation: tuple[float, float], config: ExtractConfig
+) -> Encoder:
     """Wrap a loaded AST.
 
     Args:
         model: In evaluation mode, on its device.
         name: Encoder name.
         weights_digest: Goes into the identity.
+        normalisation: Mean and std of the log-mel that it was trained on.
         config: The stage's settings.
 
     Raises:
-        VAError: The window does not fit the model's input length.
+        VAError: The window does not fit the model's input length, or the model takes another spectrum.
     """
     shape = model.config
+    if shape.num_mel_bins != MEL_BINS:
+        raise VAError(f"'{name}' takes {shape.num_mel_bins} mel bins, not {MEL_BINS}", "Use another AST checkpoint.")
     input_rows = int(shape.max_length)
     if config.window_s * ROWS_PER_S > input_rows:
         raise VAError(
@@ -71,32 +84,25 @@ def from_model(model: ASTModel, *, name: str, weights_digest: str, config: Extra
         )
     steps = cells_in(config.window_s, name="window")
     bands = (MEL_BINS - shape.patch_size) // shape.frequency_stride + 1
-
-    def transform(rows: NDArray[Any]) -> NDArray[np.float32]:
-        padded = np.zeros((input_rows, MEL_BINS), np.float32)
-        padded[: len(rows)] = rows
-        # transformers' own expression, so that values agree to the last bit.
-        normalised: NDArray[np.float32] = (padded - _MEAN) / (_STD * 2)
-        return normalised
+    mean, std = normalisation
 
     def pooling(num_rows: int) -> NDArray[np.float32]:
         return cell_weights(
             num_rows, steps=steps, input_rows=input_rows, patch=shape.patch_size, stride=shape.time_stride
         )
 
-    def encode(inputs: Tensor, num_rows: Tensor) -> Tensor:
-        tokens = model(inputs).last_hidden_state[:, 2:]
+    def encode(spectra: Tensor, num_rows: Tensor) -> Tensor:
+        tokens = model(spectra).last_hidden_state[:, 2:].float()
         in_time_order = tokens.unflatten(1, (bands, -1)).mean(dim=1)
-        pool = torch.from_numpy(np.stack([pooling(int(count)) for count in num_rows])).to(in_time_order)
-        return torch.bmm(pool, in_time_order).float()
+        return average_tokens(in_time_order, np.stack([pooling(int(count)) for count in num_rows]))
 
     def valid_steps(num_rows: int) -> NDArray[np.bool_]:
         return np.asarray(pooling(num_rows).any(axis=1))
 
     preprocessing = {
         "spectrum": "Kaldi log-mel, 128 bins, 25 ms Hann, 10 ms hop, 16 kHz (transformers, NumPy path)",
-        "mean": _MEAN,
-        "std": _STD,
+        "mean": mean,
+        "std": std,
         "padding": f"zero rows to {input_rows} before normalisation",
         "pooling": "mean over frequency, then over the tokens centred in each cell, padding left out",
     }
@@ -109,10 +115,11 @@ def from_model(model: ASTModel, *, name: str, weights_digest: str, config: Extra
         kind="audio",
         identity=identity,
         dim=dim,
-        transform=transform,
+        transform=partial(inputs.ast_rows, length=input_rows, bins=MEL_BINS, mean=mean, std=std),
         encode=encode,
         spectrum=log_mel,
         valid_steps=valid_steps,
+        tower=model,
     )
 
 
@@ -159,3 +166,23 @@ def _load(folder: Path) -> ASTModel:
             f"Bring config.json and model.safetensors of {weights.AST.repository}.",
         )
     return model
+
+
+def _normalisation(folder: Path) -> tuple[float, float]:
+    """Read mean and std of a checkpoint's training data, if it brings them."""
+    file = folder / _SETTINGS
+    if not file.is_file():
+        return AUDIOSET
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        rate, bins = settings.get("sampling_rate", SAMPLE_RATE_HZ), settings.get("num_mel_bins", MEL_BINS)
+        mean, std = float(settings.get("mean", AUDIOSET[0])), float(settings.get("std", AUDIOSET[1]))
+        scaled = bool(settings.get("do_normalize", True))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise VAError(f"{file}: cannot be read ({error})", "Bring the one that belongs to the weights.") from None
+    if (rate, bins) != (SAMPLE_RATE_HZ, MEL_BINS) or not std > 0:
+        raise VAError(
+            f"{file}: asks for {rate} Hz, {bins} mel bins and a std of {std:g}",
+            f"Use an AST checkpoint for {SAMPLE_RATE_HZ} Hz and {MEL_BINS} mel bins.",
+        )
+    return (mean, std) if scaled else (0.0, 0.5)  # (x - 0) / (2 * 0.5) is x

@@ -6,6 +6,7 @@ word, so the name here is `ViT-B-16-quickgelu` (settled 11). `openclip.py` build
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +15,12 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
 from va import files, weights
 from va.errors import VAError
+from va.extract import inputs
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder, make_identity
 
@@ -32,6 +33,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "std": OPENAI_DATASET_STD,
     "interpolation": "bicubic",
     "resize_mode": "shortest",
+    "fill_color": 0,
 }
 """OpenAI's preprocessing, open_clip's default too."""
 
@@ -104,20 +106,17 @@ def wrap(
     """
     size = model.visual.image_size
     side = int(size[0] if isinstance(size, tuple) else size)
-    resize = open_clip.image_transform(side, is_train=False, **settings)
+    kernel, fill = settings["interpolation"], int(settings["fill_color"])
+    device = next(model.parameters()).device
+    mean, std = (torch.tensor(settings[key], device=device).view(3, 1, 1) for key in ("mean", "std"))
 
-    def transform(rgb: NDArray[Any]) -> NDArray[np.float32]:
-        image: NDArray[np.float32] = resize(Image.fromarray(rgb)).numpy()
-        return image
-
-    def encode(images: Tensor) -> Tensor:
-        features: Tensor = model.encode_image(images, normalize=False)
+    def encode(pictures: Tensor) -> Tensor:
+        features: Tensor = model.encode_image(normalise(pictures, mean, std), normalize=False)
         return features.float()
 
-    kernel = settings["interpolation"]
     shapes = {
         "shortest": f"shortest side to {side}, {kernel} (PIL), centre crop",
-        "longest": f"longest side to {side}, {kernel} (PIL), padded",
+        "longest": f"longest side to {side}, {kernel} (PIL), padded" + (f" with {fill}" if fill else ""),
         "squash": f"both sides to {side}, {kernel} (PIL)",
     }
     preprocessing = {
@@ -135,10 +134,32 @@ def wrap(
         kind="frames",
         identity=identity,
         dim=dim,
-        transform=transform,
+        transform=partial(
+            inputs.clip_picture,
+            side=side,
+            resize_mode=settings["resize_mode"],
+            interpolation=kernel,
+            fill_color=fill,
+        ),
         encode=encode,
         prototypes=prototypes,
+        tower=model.visual,  # not the text tower: prototypes stay as they are
     )
+
+
+def normalise(pictures: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Do what torchvision's ToTensor and Normalize do, with the same operations: equal to the last bit on a CPU.
+
+    Args:
+        pictures: uint8 [B, side, side, 3].
+        mean: float32 [3, 1, 1], on the same device.
+        std: float32 [3, 1, 1].
+
+    Returns:
+        float32 [B, 3, side, side].
+    """
+    scaled = pictures.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
+    return scaled.sub_(mean).div_(std)
 
 
 def text_prototypes(model: Any, texts: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 Adding one takes a file like `clip.py` and a line in `build`.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,13 +11,14 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from va.data.features import SCHEMA, Kind
 from va.data.timeline import CELL_S
 from va.errors import VAError
 from va.extract import pictures
 from va.extract.config import BASELINES, HUGGING_FACE, OPEN_CLIP, ExtractConfig
+from va.extract.decode import SAMPLE_RATE_HZ
 from va.extract.spectrum import Spectrum
 
 NAMES: Final = ("clip-vit-b-16", "clip-vit-b-32", "ast", "logmel", "tiny-clip", "tiny-ast", "pixels", "loudness")
@@ -26,29 +28,36 @@ NAMES: Final = ("clip-vit-b-16", "clip-vit-b-32", "ast", "logmel", "tiny-clip", 
 class Encoder:
     """What turns media into features, ready to run.
 
+    `transform` and `spectrum` run in other processes, which get them by pickle: each is a function at the top of a
+    module, or a `functools.partial` of one. Those of the built-in encoders need no torch.
+
     Args:
         name: Name in options and folder names.
         kind: `frames` (one value per cell) or `audio` (steps per window).
         identity: Everything that values depend on, as plain JSON: weights, preprocessing, sampling, dtype.
         dim: Length of an embedding.
-        transform: frames: uint8 [H, W, 3] RGB -> float32 model input. audio: rows of one window, float32
-            [rows, bins], fewer where the sound ends -> float32 model input of one fixed shape.
-        encode: frames: model inputs [B, ...] -> float32 [B, dim]. audio: inputs [B, ...] and `num_rows` int64 [B]
-            -> float32 [B, steps, dim]. Runs on the inputs' device.
+        transform: frames: uint8 [H, W, 3] RGB -> model input. audio: rows of one window, float32 [rows, bins], at
+            least one and fewer where the sound ends -> model input. An encoder's model inputs have one shape and one
+            dtype, uint8 or float32.
+        encode: frames: model inputs [B, ...] -> float32 [B, dim]. audio: inputs [B, ...] and `num_rows` int64 [B], on
+            the CPU -> float32 [B, steps, dim]. Runs on the inputs' device.
         spectrum: audio only: waveform -> rows, computed once per clip.
         valid_steps: audio only: number of real rows -> bool [steps].
-        prototypes: CLIP only: texts and templates -> float32 [texts, dim] (paper section 3.3).
+        prototypes: CLIP only: texts and templates -> float32 [texts, dim] (paper section 3.3); always computed in
+            float32.
+        tower: The network inside `encode`, which `--compile` compiles; None for an encoder without weights.
     """
 
     name: str
     kind: Kind
     identity: dict[str, Any]
     dim: int
-    transform: Callable[[NDArray[Any]], NDArray[np.float32]]
+    transform: Callable[[NDArray[Any]], NDArray[Any]]
     encode: Callable[..., Tensor]
     spectrum: Spectrum | None = None
     valid_steps: Callable[[int], NDArray[np.bool_]] | None = None
     prototypes: Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]] | None = None
+    tower: nn.Module | None = None
 
 
 def make_identity(
@@ -91,11 +100,82 @@ def has_text_tower(name: str) -> bool:
 
 
 def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
-    """Load an encoder by name, weights included, onto a device.
+    """Load an encoder by name, weights included, onto a device, in the precision that the settings ask for.
+
+    Encoders without weights stay in float32 and are not compiled, whatever the settings.
 
     Raises:
-        VAError: No such encoder, or its weights are missing.
+        VAError: No such encoder, its weights are missing, or the device cannot do what the settings ask for.
     """
+    encoder = _load(name, config=config, device=device)
+    if encoder.tower is None or (config.precision == "float32" and not config.compile):
+        return encoder
+    identity = {**encoder.identity, "compute_dtype": config.precision}
+    if config.precision != "float32":
+        encoder = dataclasses.replace(encoder, encode=_autocast(encoder.encode, config.precision, device))
+    if config.compile:
+        identity["compiled"] = True
+        encoder = _compile(encoder, config=config, device=device)
+    return dataclasses.replace(encoder, identity=identity)
+
+
+def average_tokens(tokens: Tensor, weights: NDArray[np.float32]) -> Tensor:
+    """Average a model's tokens into cells, in float32 whatever the precision of the model.
+
+    Args:
+        tokens: [B, tokens, dim].
+        weights: float32 [B, steps, tokens], e.g. of `ast.cell_weights`.
+
+    Returns:
+        float32 [B, steps, dim].
+    """
+    with torch.autocast(tokens.device.type, enabled=False):
+        return torch.bmm(torch.from_numpy(weights).to(tokens.device, non_blocking=True), tokens.float())
+
+
+def _autocast(encode: Callable[..., Tensor], precision: str, device: torch.device) -> Callable[..., Tensor]:
+    dtype = getattr(torch, precision)
+    try:
+        torch.autocast(device.type, dtype)
+    except RuntimeError as error:  # an older GPU without bfloat16
+        raise VAError(f"--precision {precision}: {device} cannot compute in it ({error})", "Use float32.") from None
+
+    def encode_in_precision(*inputs: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype):
+            return encode(*inputs).float()
+
+    return encode_in_precision
+
+
+def _compile(encoder: Encoder, *, config: ExtractConfig, device: torch.device) -> Encoder:
+    """Compile an encoder's tower, and run a batch at once, so that failing costs no clip."""
+    assert encoder.tower is not None
+    encoder.tower.compile(dynamic=False)  # batches have one size
+    plain = encoder.encode
+
+    def encode(*inputs: Tensor) -> Tensor:
+        # torch would compile again for a caller in another mode, or for a tensor made in another mode.
+        with torch.inference_mode():
+            return plain(*(each.clone() for each in inputs))
+
+    extras: tuple[Tensor, ...] = ()
+    if encoder.spectrum is None:
+        batch = config.frame_batch
+        example = encoder.transform(np.zeros((64, 64, 3), np.uint8))
+    else:
+        batch = config.audio_batch
+        rows = encoder.spectrum(np.zeros(round(config.window_s * SAMPLE_RATE_HZ), np.float32))
+        example = encoder.transform(rows)
+        extras = (torch.full((batch,), len(rows)),)
+    try:
+        encode(torch.from_numpy(np.stack([example] * batch)).to(device), *extras)
+    except Exception as error:  # torch raises many types, e.g. where it finds no compiler
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise VAError(f"--compile: torch cannot compile '{encoder.name}' ({reason})", "Leave --compile out.") from None
+    return dataclasses.replace(encoder, encode=encode)
+
+
+def _load(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
     # Imported here: transformers and open_clip take seconds, and most runs need one of them.
     if name in ("clip-vit-b-16", "clip-vit-b-32", "tiny-clip"):
         from va.extract import clip

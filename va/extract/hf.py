@@ -7,6 +7,7 @@ safetensors are read.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,27 +99,36 @@ def _vision(
             f"{folder}: has no image processor ({str(error).splitlines()[0]})", "Bring its preprocessor_config.json."
         ) from None
 
-    def transform(rgb: NDArray[Any]) -> NDArray[np.float32]:
-        made = processor(images=Image.fromarray(rgb), return_tensors="pt")["pixel_values"]
-        return np.asarray(made[0].numpy(), dtype=np.float32)
-
-    device = next(model.parameters()).device
-    example = torch.from_numpy(transform(np.zeros((64, 64, 3), np.uint8)))[None].to(device)
+    transform = partial(process, processor=processor)
+    wide, tall = (transform(np.zeros(shape, np.uint8)) for shape in ((64, 96, 3), (96, 64, 3)))
+    if wide.shape != tall.shape:
+        raise VAError(
+            f"{folder}: its image processor keeps a picture's aspect, so that pictures do not fit into one batch",
+            "Give preprocessor_config.json a size with height and width, or a crop.",
+        )
+    example = torch.from_numpy(wide)[None].to(next(model.parameters()).device)
     # Pooling weights that the checkpoint lacks are random: features through them would look like features.
     pooled = has_pooler and getattr(model(pixel_values=example), "pooler_output", None) is not None
 
     def encode(images: Tensor) -> Tensor:
         output = model(pixel_values=images)
         if pooled:
-            embedded: Tensor = output.pooler_output.flatten(1)
-        else:
-            hidden = output.last_hidden_state  # [B, tokens, dim], or [B, dim, height, width] of a convolutional model
-            embedded = hidden.mean(dim=1) if hidden.ndim == 3 else hidden.flatten(2).mean(dim=2)
-        return embedded.float()
+            return torch.as_tensor(output.pooler_output).flatten(1).float()
+        # [B, tokens, dim], or [B, dim, height, width] of a convolutional model
+        hidden = torch.as_tensor(output.last_hidden_state).float()
+        return hidden.mean(dim=1) if hidden.ndim == 3 else hidden.flatten(2).mean(dim=2)
 
     dim = int(encode(example).shape[-1])
     preprocessing = {**settings, "output": "pooled output" if pooled else "mean over the last hidden state"}
     identity = make_identity(
         name, kind="frames", dim=dim, weights=_weights_digest(folder), preprocessing=preprocessing, config=config
     )
-    return Encoder(name=name, kind="frames", identity=identity, dim=dim, transform=transform, encode=encode)
+    return Encoder(
+        name=name, kind="frames", identity=identity, dim=dim, transform=transform, encode=encode, tower=model
+    )
+
+
+def process(rgb: NDArray[Any], *, processor: Any) -> NDArray[np.float32]:
+    """Make a model's input of a picture, uint8 [H, W, 3], by its own image processor."""
+    made = processor(images=Image.fromarray(rgb), return_tensors="pt")["pixel_values"]
+    return np.asarray(made[0].numpy(), dtype=np.float32)

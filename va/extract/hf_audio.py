@@ -5,6 +5,7 @@ are joined to its waveform again (998 rows: 9.995 s of 10 s), so that such a mod
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from va.data.timeline import CELL_S, cells_in
 from va.errors import VAError
 from va.extract.config import ExtractConfig
 from va.extract.decode import SAMPLE_RATE_HZ
-from va.extract.encoders import Encoder, make_identity
+from va.extract.encoders import Encoder, average_tokens, make_identity
 from va.extract.spectrum import HOP_SAMPLES, ROW_SAMPLES, count_rows
 
 _WAVEFORM: Final = "input_values"
@@ -70,12 +71,6 @@ def wrap(
     steps = cells_in(config.window_s, name="window")
     masked = kind == _WAVEFORM and bool(extractor.return_attention_mask)
 
-    def transform(rows: NDArray[Any]) -> NDArray[np.float32]:
-        made = extractor(
-            join_rows(rows), sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=longest, return_tensors="np"
-        )
-        return np.asarray(made[kind][0], dtype=np.float32)
-
     def encode(inputs: Tensor, num_rows: Tensor) -> Tensor:
         heard = [num_samples(int(rows)) for rows in num_rows]
         given = {kind: inputs}
@@ -84,7 +79,7 @@ def wrap(
             given["attention_mask"] = (position < torch.tensor(heard, device=inputs.device)[:, None]).long()
         hidden = model(**given).last_hidden_state
         pool = np.stack([cell_weights(samples, steps=steps, tokens=tokens) for samples in heard])
-        return torch.bmm(torch.from_numpy(pool).to(hidden), hidden).float()
+        return average_tokens(hidden, pool)
 
     def valid_steps(num_rows: int) -> NDArray[np.bool_]:
         return np.asarray(cell_weights(num_samples(num_rows), steps=steps, tokens=tokens).any(axis=1))
@@ -102,11 +97,27 @@ def wrap(
             name, kind="audio", dim=dim, weights=weights_digest, preprocessing=preprocessing, config=config
         ),
         dim=dim,
-        transform=transform,
+        transform=partial(extract, extractor=extractor, samples=longest, kind=kind),
         encode=encode,
         spectrum=split_rows,
         valid_steps=valid_steps,
+        tower=model,
     )
+
+
+def extract(rows: NDArray[Any], *, extractor: Any, samples: int, kind: str) -> NDArray[np.float32]:
+    """Join rows to a waveform and make the model's input of it by its own feature extractor.
+
+    Args:
+        rows: float32 [rows, 400], at least one.
+        extractor: transformers' feature extractor.
+        samples: Length that the waveform is padded to.
+        kind: Name of the model's input.
+    """
+    made = extractor(
+        join_rows(rows), sampling_rate=SAMPLE_RATE_HZ, padding="max_length", max_length=samples, return_tensors="np"
+    )
+    return np.asarray(made[kind][0], dtype=np.float32)
 
 
 def tokens_of(model: Any, samples: int, *, name: str) -> Tokens:

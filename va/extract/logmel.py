@@ -6,24 +6,22 @@ would leave the CNN two pictures a second to see time in. 64 bins and not 128: a
 (AST's: 31 kB), and with rows of 25 ms a filter below 1 kHz would be narrower than the frequencies it can tell apart.
 """
 
-from functools import cache
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from va.data.timeline import CELL_S, cells_in
+from va.extract import inputs
 from va.extract.config import ExtractConfig
-from va.extract.decode import SAMPLE_RATE_HZ
 from va.extract.encoders import Encoder, make_identity
-from va.extract.spectrum import HOP_SAMPLES, ROW_SAMPLES, ROWS_PER_S, count_rows
+from va.extract.inputs import FFT, MEL_FLOOR
+from va.extract.spectrum import ROWS_PER_S
 
-BINS: Final = 64
+BINS: Final = inputs.MEL_DB_BINS
 ROWS_PER_CELL: Final = round(CELL_S * ROWS_PER_S)
-_FFT: Final = 512
-_FLOOR: Final = 1e-10
-"""-100 dB: what is quieter counts as silence."""
 
 
 def build(config: ExtractConfig) -> Encoder:
@@ -35,20 +33,15 @@ def build(config: ExtractConfig) -> Encoder:
     steps = cells_in(config.window_s, name="window")
     dim = ROWS_PER_CELL * BINS
 
-    def transform(rows: NDArray[Any]) -> NDArray[np.float32]:
-        padded = np.full((steps * ROWS_PER_CELL, BINS), 10 * np.log10(_FLOOR), np.float32)
-        padded[: len(rows)] = rows[: len(padded)]
-        return padded.reshape(steps, dim)
-
-    def encode(inputs: Tensor, num_rows: Tensor) -> Tensor:
-        return inputs
+    def encode(rows: Tensor, num_rows: Tensor) -> Tensor:
+        return rows.reshape(len(rows), steps, dim)
 
     def valid_steps(num_rows: int) -> NDArray[np.bool_]:
         return np.arange(steps) * ROWS_PER_CELL < num_rows
 
     preprocessing = {
-        "spectrum": f"librosa mel power, {BINS} bins, 25 ms Hann, 10 ms hop, FFT {_FFT}, 16 kHz, not centred",
-        "scale": f"dB, floor {_FLOOR:g}",
+        "spectrum": f"librosa mel power, {BINS} bins, 25 ms Hann, 10 ms hop, FFT {FFT}, 16 kHz, not centred",
+        "scale": f"dB, floor {MEL_FLOOR:g}",
         "layout": f"{ROWS_PER_CELL} rows x {BINS} bins of each cell, row by row",
     }
     return Encoder(
@@ -58,38 +51,10 @@ def build(config: ExtractConfig) -> Encoder:
             "logmel", kind="audio", dim=dim, weights="none", preprocessing=preprocessing, config=config
         ),
         dim=dim,
-        transform=transform,
+        transform=partial(
+            inputs.pad_rows, length=steps * ROWS_PER_CELL, bins=BINS, value=float(10 * np.log10(MEL_FLOOR))
+        ),
         encode=encode,
-        spectrum=mel_db,
+        spectrum=inputs.mel_db,
         valid_steps=valid_steps,
     )
-
-
-def mel_db(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute mel power in dB by librosa's filters, with the rows of `spectrum.log_mel`.
-
-    Args:
-        waveform: float32 [samples], 16 kHz mono in [-1, 1].
-
-    Returns:
-        float32 [rows, 64], at least -100 dB.
-    """
-    if not count_rows(len(waveform)):
-        return np.zeros((0, BINS), np.float32)
-    window, filters = _filters()
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, ROW_SAMPLES)[::HOP_SAMPLES]
-    # The window stands at the row's start, not in the middle of the FFT as in librosa: power is the same wherever it
-    # stands, and a row depends on its own 25 ms only, so that blocks join without a seam.
-    power = np.abs(np.fft.rfft(frames * window, n=_FFT)) ** 2
-    # einsum, not a matrix product: BLAS may add in another order for another number of rows.
-    mel = np.einsum("rf,bf->rb", power, filters, optimize=False)
-    return np.asarray(10 * np.log10(np.maximum(mel, _FLOOR)), dtype=np.float32)
-
-
-@cache
-def _filters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    import librosa.filters as librosa_filters
-
-    window = librosa_filters.get_window("hann", ROW_SAMPLES, fftbins=True)
-    filters = librosa_filters.mel(sr=SAMPLE_RATE_HZ, n_fft=_FFT, n_mels=BINS, dtype=np.float64)
-    return np.asarray(window, np.float64), np.asarray(filters, np.float64)

@@ -3,15 +3,16 @@
 A ridge regression on them is reported beside every result, so that a reader sees what a triviality reaches.
 """
 
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from va.data.timeline import CELL_S, cells_in
+from va.extract import inputs
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder, make_identity
 from va.extract.spectrum import ROWS_PER_S, energy
@@ -22,11 +23,6 @@ _FLOOR: Final = 1e-8  # -80 dB: below the noise of any microphone
 
 def pixels(config: ExtractConfig) -> Encoder:
     """Make the encoder of 16x16 grey pixels in [0, 1], 256 numbers per cell."""
-
-    def transform(rgb: NDArray[Any]) -> NDArray[np.float32]:
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        small = np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), dtype=np.float32)
-        return small / np.float32(255)
 
     def encode(images: Tensor) -> Tensor:
         return images.flatten(1)
@@ -40,7 +36,7 @@ def pixels(config: ExtractConfig) -> Encoder:
             "pixels", kind="frames", dim=dim, weights="none", preprocessing=preprocessing, config=config
         ),
         dim=dim,
-        transform=transform,
+        transform=partial(inputs.grey_picture, side=_SIDE),
         encode=encode,
     )
 
@@ -50,15 +46,10 @@ def loudness(config: ExtractConfig) -> Encoder:
     steps = cells_in(config.window_s, name="window")
     rows_per_cell = round(CELL_S * ROWS_PER_S)
 
-    def transform(rows: NDArray[Any]) -> NDArray[np.float32]:
-        padded = np.zeros((steps * rows_per_cell, 1), np.float32)
-        padded[: len(rows)] = rows[: len(padded)]
-        return padded
-
-    def encode(inputs: Tensor, num_rows: Tensor) -> Tensor:
-        cells = inputs.reshape(len(inputs), steps, rows_per_cell, 1).sum(dim=2)
-        first = torch.arange(steps, device=inputs.device) * rows_per_cell
-        count = (num_rows.to(inputs.device)[:, None] - first).clamp(1, rows_per_cell)
+    def encode(power: Tensor, num_rows: Tensor) -> Tensor:
+        cells = power.reshape(len(power), steps, rows_per_cell, 1).sum(dim=2)
+        first = torch.arange(steps, device=power.device) * rows_per_cell
+        count = (num_rows.to(power.device)[:, None] - first).clamp(1, rows_per_cell)
         return 10 * torch.log10((cells / count[:, :, None]).clamp_min(_FLOOR))
 
     def valid_steps(num_rows: int) -> NDArray[np.bool_]:
@@ -76,7 +67,7 @@ def loudness(config: ExtractConfig) -> Encoder:
             config=config,
         ),
         dim=1,
-        transform=transform,
+        transform=partial(inputs.pad_rows, length=steps * rows_per_cell, bins=1, value=0.0),
         encode=encode,
         spectrum=energy,
         valid_steps=valid_steps,
