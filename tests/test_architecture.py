@@ -20,9 +20,10 @@ ALLOWED = {
     "weights": {"errors"},
     "doctor": {"weights"},
     "signals": set(),
+    "cores": set(),
     "data": FOUNDATION,
     "model": FOUNDATION,
-    "extract": FOUNDATION | {"data", "model", "device", "weights"},
+    "extract": FOUNDATION | {"data", "model", "device", "weights", "cores"},
     "train": FOUNDATION | {"data", "model", "device"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
     "demo": {"data", "extract", "train", "evaluate"},
@@ -39,6 +40,7 @@ ALLOWED = {
         "demo",
         "doctor",
         "signals",
+        "cores",
     },
 }
 # The named exceptions: NumPy leaves that any stage may import, and runs loaded by the evaluation.
@@ -60,7 +62,7 @@ HEAVY = {
     "plotly",
     "safetensors",
 }
-STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "version"]
+STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
 
 

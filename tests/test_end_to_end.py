@@ -99,20 +99,22 @@ def test_real_recordings_go_through_the_trained_head(demo: Path, tmp_path: Path)
     import numpy as np
     import torch
 
-    from va.data import features, media
-    from va.extract import encoders, pipeline
-    from va.extract.config import ExtractConfig
-    from va.extract.pictures import Pictures
+    from va.data import corpus, features, media
+    from va.data.corpus import Clip, Truth
     from va.train import checkpoint
 
     run = checkpoint.load_run(next((demo / "runs").glob("gru-hierarchical-*")))
-    config = ExtractConfig(corpus=tmp_path, out=tmp_path, preset="tiny")
-    cpu = torch.device("cpu")
-    chosen = [encoders.build(name, config=config, device=cpu) for name in ("tiny-clip", "tiny-ast")]
-    for clip in sorted(CLIPS.glob("*.mpg")):
-        seen, heard = pipeline.encode_medium(
-            clip, chosen, clip_id=clip.stem, pictures=Pictures(config), config=config, device=cpu
-        )
+    recordings = sorted(CLIPS.glob("*.mpg"))
+    truth = Truth(time_s=np.zeros(1), va=np.zeros((1, 2), np.float32), valid=np.ones(1, np.bool_))
+    entries = [
+        (Clip(id=file.stem, media=file, split="val", identity=file.stem, num_frames=1, duration_s=3.0), truth)
+        for file in recordings
+    ]
+    corpus.save(tmp_path, name="real", synthetic=False, media_root=CLIPS, entries=entries)
+    va("extract", tmp_path, "--out", tmp_path / "features", "--encoders", "tiny-clip,tiny-ast")
+    voice, face = features.open_stores(tmp_path / "features")
+    for clip in recordings:
+        seen, heard = face.read(clip.stem), voice.read(clip.stem)
         assert seen.valid.all()
         assert len(seen.values) == 6 == round(media.probe(clip).duration_s / 0.5)
         assert heard.valid.tolist() == [[True] * 6 + [False] * 14]

@@ -3,6 +3,7 @@
 The short form of `benchmarks/faults.py`, which kills two hundred.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from va.data import affwild2, synthetic
 from va.data.features import open_stores
+from va.errors import VAError
 
 CLIPS = 16
 
@@ -34,12 +36,36 @@ def command(corpus: Path, out: Path, *more: str) -> list[str]:
 
 
 def start(corpus: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(corpus, out, *more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command(corpus, out, *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def wait_for_clips(out: Path, count: int, process: subprocess.Popen[str]) -> None:
-    while len(list(out.glob("*/clips/*.h5"))) < count and process.poll() is None:
-        time.sleep(0.002)
+    """Wait until so many are committed, loose or packed."""
+
+    def there() -> int:
+        with contextlib.suppress(VAError):  # no store yet
+            return sum(store.count() for store in open_stores(out))
+        return 0
+
+    while there() < count and process.poll() is None:
+        time.sleep(0.01)
+
+
+def living(session: int) -> list[str]:
+    """List the processes of a session that are not dead."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append((stat.parent / "cmdline").read_text())
+    return found
 
 
 def content(out: Path) -> dict[str, bytes]:
@@ -63,11 +89,13 @@ def uninterrupted(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return found
 
 
+@pytest.mark.parametrize("shard_mb", ["256", "0.005"], ids=["loose", "shards"])
 def test_killed_while_writing_nothing_is_lost_and_nothing_is_wrong(
-    corpus: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+    corpus: Path, uninterrupted: dict[str, bytes], tmp_path: Path, shard_mb: str
 ) -> None:
-    for kept in (3, 12, 21):
-        process = start(corpus, tmp_path)
+    small = ("--shard-mb", shard_mb)
+    for kept in (3, 18):
+        process = start(corpus, tmp_path, *small)
         wait_for_clips(tmp_path, kept, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -75,8 +103,23 @@ def test_killed_while_writing_nothing_is_lost_and_nothing_is_wrong(
         partial = content(tmp_path)
         assert kept <= len(partial) < 2 * CLIPS
         assert all(uninterrupted[name] == value for name, value in partial.items())
-    subprocess.run(command(corpus, tmp_path), check=True, capture_output=True)
+    subprocess.run(command(corpus, tmp_path, *small), check=True, capture_output=True)
     assert content(tmp_path) == uninterrupted
+    assert bool(list(tmp_path.glob("*/shards/*.h5"))) == (shard_mb == "0.005")
+    subprocess.run([sys.executable, "-m", "va.cli", "verify", str(tmp_path)], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_readers_go_when_their_parent_is_killed(corpus: Path, tmp_path: Path) -> None:
+    process = start(corpus, tmp_path)
+    wait_for_clips(tmp_path, 1, process)
+    assert len(living(process.pid)) > 2  # the parent, the server and readers
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while living(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert living(process.pid) == []
 
 
 def test_two_parts_at_once_are_one_store(corpus: Path, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from va import console, options, settings, signals
+from va import console, cores, options, settings, signals
 from va.data.config import AffWild2Config, ImportConfig, SynthConfig
 from va.errors import VAError
 from va.evaluate.config import EvaluateConfig
@@ -95,11 +95,19 @@ def corpus_affwild2(config: AffWild2Config) -> None:
 @options.stage(app, "extract", ExtractConfig)
 def extract(config: ExtractConfig) -> None:
     """Stage one: run the encoders once over a corpus and keep their embeddings."""
-    console.settings("extract", settings.as_dict(config))
-    with console.progress("loading libraries"):
+    if not config.quiet:
+        console.settings("extract", settings.as_dict(config))
+    cores.share()
+    with console.progress("loading libraries", quiet=config.quiet):
         from va.extract import pipeline
-    with console.progress("extracting clips") as progress, signals.finishing() as stop:
+        from va.extract.progress import table
+    bar = console.progress("extracting clips", quiet=config.quiet, estimate=False)
+    with bar as progress, signals.finishing() as stop:
         summary = pipeline.run(config, progress=progress, stopping=lambda: stop.signal is not None)
+    if summary.written and not config.quiet:
+        console.table(*table(summary.stages, elapsed_s=summary.elapsed_s), aside=True)
+    for line in summary.mended:
+        console.note(line)
     for clip, reason in summary.failed.items():
         console.note(f"failed: {clip}: {reason}")
     console.say(f"{summary.written} written, {summary.present} already there, {len(summary.failed)} failed")
@@ -124,6 +132,8 @@ def import_features(config: ImportConfig) -> None:
         from va.data import imported
     with console.progress("importing clips") as progress:
         summary = imported.run(config, progress=progress)
+    for line in summary.mended:
+        console.note(line)
     for name in summary.extra:
         console.note(f"not a clip of the corpus: {name}")
     for clip, reason in summary.failed.items():
@@ -159,10 +169,11 @@ def verify(features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Fe
         damaged += len(problems)
         for problem in problems:
             console.note(problem.message)
-        console.say(f"{store.directory.name}: {store.count()} clips, {len(problems)} damaged")
+        console.say(f"{store.directory.name}: {store.count()} clips, {len(problems)} problems")
     if damaged:
         raise VAError(
-            f"{features}: {damaged} clips cannot be trusted", "Run 'va extract' again: it redoes only these clips."
+            f"{features}: {damaged} clips or shards cannot be trusted",
+            "Run 'va extract' again: it keeps what is whole in them and redoes only the rest.",
         )
 
 
@@ -234,6 +245,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the corpus and of training.")] = 0,
 ) -> None:
     """Run everything on a synthetic corpus with the demo encoders: draw, extract, train, evaluate, report."""
+    cores.share()
     with console.progress("loading libraries"):
         from va import demo as chain
     result = chain.run(out, clips=clips, seconds=seconds, seed=seed, bar=console.progress)

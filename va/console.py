@@ -4,6 +4,7 @@ Stages know nothing of it: they report through callbacks. Without a terminal the
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
+_SILENCE_S = 600.0
 
 
 def say(text: str) -> None:
@@ -39,23 +41,23 @@ def settings(title: str, values: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def progress(title: str) -> Iterator[Callable[..., None]]:
+def progress(title: str, *, quiet: bool = False, estimate: bool = True) -> Iterator[Callable[..., None]]:
     """Show a progress bar while the block runs.
 
     Args:
         title: What is being done.
+        quiet: Show nothing.
+        estimate: Show the time left as done and total give it; False where the stage knows better and says so.
 
     Yields:
         A callback `(done, total)` or `(done, total, what)`, as stages call it.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[what]}"),
-    )
+    columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn()]
+    columns += [TimeRemainingColumn()] if estimate else []
+    columns += [TextColumn("[dim]{task.fields[what]}")]
+    if quiet:
+        yield lambda *_: None
+        return
     if not _err.is_terminal:
         yield _lines(title)
         return
@@ -68,25 +70,25 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
         yield update
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on standard output; the first column is text, the others are numbers."""
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False) -> None:
+    """Print a table, `aside` on standard error; the first column is text, the others are numbers."""
     shown = Table(title=escape(title), title_justify="left")
     for position, name in enumerate(header):
         shown.add_column(escape(name), justify="left" if position == 0 else "right")
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
-    _out.print(shown)
+    (_err if aside else _out).print(shown)
 
 
 def _lines(title: str) -> Callable[..., None]:
-    """Report progress in plain lines, one per tenth, for logs and batch schedulers."""
-    last = -1
+    """Report progress in plain lines, one per tenth or ten minutes, for logs and batch schedulers."""
+    last, said_s = -1, time.monotonic()
 
     def update(done: int, total: int, what: str = "") -> None:
-        nonlocal last
+        nonlocal last, said_s
         tenth = 10 * done // max(1, total)
-        if tenth != last:
-            last = tenth
-            note(f"{title}: {done} of {total}")
+        if tenth != last or time.monotonic() - said_s > _SILENCE_S:
+            last, said_s = tenth, time.monotonic()
+            note(f"{title}: {done} of {total}" + (f", {what}" if what else ""))
 
     return update

@@ -62,8 +62,7 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
     with bar("1/4 reading the tree") as progress:
         affwild2.read_tree(corpus, out=corpus, name="synthetic", synthetic=True, progress=progress)
     with bar("2/4 extracting") as progress:
-        # Batches of one: a short clip's five windows would fill two batches of four with padding.
-        config = ExtractConfig(corpus=corpus, out=features, preset="tiny", audio_batch=1)
+        config = ExtractConfig(corpus=corpus, out=features, preset="tiny")
         pipeline.run(config, progress=progress)
     figures = {}
     for modalities in _MODALITIES:

@@ -63,4 +63,6 @@ def test_only_what_changes_results_is_in_the_digest() -> None:
         "face_margin",
         "window_s",
         "stride_s",
+        "precision",
+        "compile",
     }

@@ -14,6 +14,7 @@ from va.errors import VAError
 from va.extract import pictures
 from va.extract.config import ExtractConfig
 from va.extract.pictures import Pictures
+from va.extract.watch import Watch
 
 CLIPS = Path(__file__).resolve().parents[2].parent / "shared" / "clips"
 
@@ -22,8 +23,12 @@ def config(**changes: Any) -> ExtractConfig:
     return ExtractConfig(corpus=Path("c"), out=Path("o"), **changes)
 
 
+def pictures_of(asked: ExtractConfig) -> Pictures:
+    return Pictures(asked, threads=1, watch=Watch(stall_s=0))
+
+
 def shown(path: Path, asked: ExtractConfig) -> list[np.ndarray | None]:
-    return list(Pictures(asked).of(path, clip_id=path.stem, info=media.probe(path)))
+    return list(pictures_of(asked).of(path, clip_id=path.stem, info=media.probe(path)))
 
 
 def test_whole_frames_are_the_default(tmp_path: Path) -> None:
@@ -46,7 +51,7 @@ def test_crops_are_those_of_the_same_frames_and_a_missing_one_masks_its_cell(tmp
 def test_crops_need_a_folder_and_one_for_each_clip(tmp_path: Path) -> None:
     make_video(tmp_path / "a.mp4", rate=10, seconds=0.5)
     with pytest.raises(VAError, match="--crops"):
-        Pictures(config(faces="crops"))
+        pictures_of(config(faces="crops"))
     with pytest.raises(VAError, match=r"a: no such folder of face crops"):
         shown(tmp_path / "a.mp4", config(faces="crops", crops=tmp_path))
 
@@ -55,12 +60,12 @@ def test_changed_crops_are_another_source(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"medium")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "00001.jpg").write_bytes(b"one")
-    asked = Pictures(config(faces="crops", crops=tmp_path))
+    asked = pictures_of(config(faces="crops", crops=tmp_path))
     first = Source.of(tmp_path / "a.mp4", *asked.files_of("a"))
     assert first == Source.of(tmp_path / "a.mp4", *asked.files_of("a"))
     (tmp_path / "a" / "00001.jpg").write_bytes(b"two")
     assert first != Source.of(tmp_path / "a.mp4", *asked.files_of("a"))
-    assert Pictures(config()).files_of("a") == ()
+    assert pictures_of(config()).files_of("a") == ()
 
 
 def test_the_mode_and_its_settings_are_in_the_identity() -> None:

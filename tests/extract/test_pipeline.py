@@ -1,17 +1,22 @@
 """Stage one as a whole: real small videos, small encoders, and everything that can go wrong with a clip."""
 
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fake_inputs
 import numpy as np
 import open_clip
 import pytest
 import torch
+from fakes import STEPS, ear, eye
 from safetensors.torch import save_file
 from support import make_video, sine
 from transformers import ASTConfig, ASTModel
@@ -22,61 +27,13 @@ from va.data.features import ClipFeatures, FeatureStore, open_stores
 from va.data.prototypes import Prototypes
 from va.data.regions import REGION_TEXTS
 from va.errors import VAError
-from va.extract import decode, encoders, pipeline, spectrum
+from va.extract import decode, encoders, pipeline
 from va.extract.config import ExtractConfig
-from va.extract.encoders import Encoder, make_identity
-from va.extract.pictures import Pictures
+from va.extract.encoders import Encoder
 from va.extract.pipeline import Summary
 
 SECONDS = {"a": 2.2, "b": 5.0, "c": 0.7, "mute": 1.5}
 WINDOW_S, STRIDE_S = 2.0, 1.0
-STEPS = 4
-
-
-# --- two small encoders whose last digits depend on the size of a batch, as those of large ones do
-
-
-def eye(config: ExtractConfig, *, calls: list[int]) -> Encoder:
-    weight = torch.randn(64 * 64 * 3, 33, generator=torch.Generator().manual_seed(0))
-
-    def encode(images: torch.Tensor) -> torch.Tensor:
-        calls.append(len(images))
-        return images @ weight / 1000
-
-    return Encoder(
-        name="eye",
-        kind="frames",
-        identity=make_identity("eye", kind="frames", dim=33, weights="w", preprocessing={}, config=config),
-        dim=33,
-        transform=lambda rgb: rgb.astype(np.float32).ravel() / 255,
-        encode=encode,
-        prototypes=lambda texts, templates: np.eye(len(texts), 33, dtype=np.float32),
-    )
-
-
-def ear(config: ExtractConfig, *, calls: list[int]) -> Encoder:
-    weight = torch.randn(200, STEPS * 17, generator=torch.Generator().manual_seed(1))
-
-    def transform(rows: np.ndarray) -> np.ndarray:
-        padded = np.zeros(200, np.float32)
-        padded[: len(rows)] = np.sqrt(rows[:, 0])
-        return padded
-
-    def encode(inputs: torch.Tensor, num_rows: torch.Tensor) -> torch.Tensor:
-        calls.append(len(inputs))
-        assert len(num_rows) == len(inputs)
-        return (inputs @ weight).reshape(-1, STEPS, 17) + num_rows[:, None, None]
-
-    return Encoder(
-        name="ear",
-        kind="audio",
-        identity=make_identity("ear", kind="audio", dim=17, weights="w", preprocessing={}, config=config),
-        dim=17,
-        transform=transform,
-        encode=encode,
-        spectrum=spectrum.energy,
-        valid_steps=lambda rows: np.arange(STEPS) * 50 + 50 <= rows + 2,
-    )
 
 
 @pytest.fixture
@@ -121,7 +78,7 @@ def make_corpus(root: Path, media: Path, names: list[str]) -> Path:
             split="train",
             identity=name,
             num_frames=1,
-            duration_s=SECONDS[name],
+            duration_s=SECONDS.get(name, 1.5),
         )
         truth = Truth(time_s=np.zeros(1), va=np.zeros((1, 2), np.float32), valid=np.ones(1, np.bool_))
         entries.append((clip, truth))
@@ -168,7 +125,12 @@ def test_what_is_written(tmp_path: Path, media_folder: Path, calls: dict[str, li
     summary = pipeline.run(config, progress=lambda *what: seen.append(what))
     assert (summary.written, summary.present, summary.failed) == (4, 0, {})
     assert [path.parent for path in summary.stores] == [tmp_path / "f"] * 2
-    assert seen == [(0, 4, "a"), (1, 4, "b"), (2, 4, "c"), (3, 4, "mute"), (4, 4, "")]
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert seen[-1][:2] == (4, 4) and seen[-1][2].startswith("20 frames, ")
+    assert (summary.frames, summary.windows) == (20, 7)
+    stages = {stage.name: stage for stage in summary.stages}
+    assert set(stages) >= {"hash", "decode", "sound", "transform", "encode eye", "encode ear", "write"}
+    assert all(0 <= stage.share <= 1 for stage in stages.values())
     found = stores(tmp_path / "f")
     for name, seconds in SECONDS.items():
         cells = -(-round(seconds * 10) // 5)
@@ -188,9 +150,9 @@ def test_what_is_written(tmp_path: Path, media_folder: Path, calls: dict[str, li
 
 def test_batches_all_have_one_size(tmp_path: Path, media_folder: Path, calls: dict[str, list[int]]) -> None:
     extract(make_corpus(tmp_path, media_folder, list(SECONDS)), tmp_path / "f")
-    # Cells 5 + 10 + 2 + 3 in batches of 4 per clip; windows 2 + 4 + 1 in batches of 3 per clip.
-    assert calls["eye"] == [4] * (2 + 3 + 1 + 1)
-    assert calls["ear"] == [3] * (1 + 2 + 1)
+    # 5 + 10 + 2 + 3 cells in batches of 4, 2 + 4 + 1 windows in batches of 3: only the last one is padded.
+    assert calls["eye"] == [4] * 5
+    assert calls["ear"] == [3] * 3
 
 
 def test_the_last_batch_is_padded(tmp_path: Path, media_folder: Path, calls: dict[str, list[int]]) -> None:
@@ -198,7 +160,8 @@ def test_the_last_batch_is_padded(tmp_path: Path, media_folder: Path, calls: dic
     manifest = make_corpus(tmp_path, media_folder, ["c"])
     extract(manifest, tmp_path / "f")
     encoder = eye(ExtractConfig(corpus=manifest, out=tmp_path), calls=[])
-    frames = list(decode.frames_at_cells(tmp_path / "media" / "c.mp4", duration_s=SECONDS["c"]))
+    medium = tmp_path / "media" / "c.mp4"
+    frames = list(decode.frames_at_cells(medium, duration_s=SECONDS["c"], threads=1, beat=lambda: None))
     assert len(frames) == 2
     inputs = np.stack([encoder.transform(frame) for frame in frames if frame is not None])
     expected = encoder.encode(torch.from_numpy(inputs)).numpy()
@@ -226,7 +189,7 @@ def test_encoders_are_independent(tmp_path: Path, media_folder: Path, calls: dic
     assert (summary.written, summary.present) == (2, 0)
     after = content(tmp_path / "f")
     assert {name: after[name] for name in before} == before  # the first encoder's files were not touched
-    assert len(calls["eye"]) == 2 + 3
+    assert len(calls["eye"]) == 4  # 15 cells, once
     assert len(stores(tmp_path / "f")["ear"].clip_ids()) == 2
 
 
@@ -340,41 +303,111 @@ def test_a_failing_clip_is_recorded_and_loses_none_of_the_others(
     assert not record.exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file whose reading fails")
 def test_a_medium_that_cannot_be_read_fails_alone(
-    tmp_path: Path, media_folder: Path, calls: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, media_folder: Path, calls: dict[str, list[int]]
 ) -> None:
     manifest = make_corpus(tmp_path, media_folder, ["a", "b"])
-    real = Path.open
-
-    def broken_disk(self: Path, *arguments: Any, **options: Any) -> Any:
-        if self.name == "a.mp4":
-            raise OSError(5, "Input/output error")
-        return real(self, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", broken_disk)
+    (tmp_path / "media" / "a.mp4").unlink()
+    (tmp_path / "media" / "a.mp4").symlink_to("/proc/self/mem")
     summary = extract(manifest, tmp_path / "f")
     assert summary.written == 1
     assert "a.mp4: cannot be read (Input/output error)" in summary.failed["a"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6], ids=["nan", "inf", "beyond float16"])
-@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 def test_values_that_are_not_finite_fail_the_clip(
     tmp_path: Path, media_folder: Path, calls: dict[str, list[int]], monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
     manifest = make_corpus(tmp_path, media_folder, ["a", "b"])
-    real = pipeline._Batch.finish
+    medium = tmp_path / "media" / "a.mp4"
+    third = list(decode.frames_at_cells(medium, duration_s=SECONDS["a"], threads=1, beat=lambda: None))[2]
+    assert third is not None
+    real = encoders.build
 
-    def poisoned(self: Any) -> Any:
-        values = real(self)
-        if self.encoder.name == "eye" and len(values) == 5:  # clip a
-            values[2, 3] = np.float32(bad).astype(np.float16)
-        return values
+    def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+        made = real(name, config=config, device=device)
 
-    monkeypatch.setattr(pipeline._Batch, "finish", poisoned)
+        def poisoned(images: torch.Tensor) -> torch.Tensor:
+            values = made.encode(images)
+            values[(images == torch.from_numpy(fake_inputs.eye_input(third))).all(dim=1), 3] = bad
+            return values
+
+        return dataclasses.replace(made, encode=poisoned) if name == "eye" else made
+
+    monkeypatch.setattr(encoders, "build", build)
     summary = extract(manifest, tmp_path / "f")
     assert summary.written == 1 and "'eye' gave values that are not finite" in summary.failed["a"]
-    assert stores(tmp_path / "f")["ear"].clip_ids() == ("b",)
+    for store in stores(tmp_path / "f").values():
+        assert store.clip_ids() == ("b",)
+        assert len(list((store.directory / "clips").iterdir())) == 1  # and nothing half-written
+
+
+def misbehaving(name: str) -> Callable[..., Encoder]:
+    def build(_: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+        made = eye(config, calls=[])
+        return dataclasses.replace(made, transform=partial(fake_inputs.misbehave_on_white, how=name))
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("crash", r"white.mp4: the decoder crashed \(SIGSEGV\)"),
+        ("hang", r"white.mp4: decoding made no progress for 1.5 s"),
+        ("exhaust memory", r"white.mp4: decoding it takes more memory than --memory-gb allows"),
+        ("killed", r"white.mp4: decoding was killed, probably because memory ran out"),
+        ("exit", r"white.mp4: the reader process ended with exit code 3"),
+        ("raise", r"white.mp4: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_decoder_that_misbehaves_costs_its_clip_only(
+    tmp_path: Path, media_folder: Path, monkeypatch: pytest.MonkeyPatch, how: str, message: str
+) -> None:
+    (tmp_path / "more").mkdir()
+    white = np.full((64, 64, 3), 255, np.uint8)
+    make_video(tmp_path / "more" / "white.mp4", rate=10, seconds=1.5, draw=lambda index: white)
+    for name in ("a", "b", "c"):
+        shutil.copy(media_folder / f"{name}.mp4", tmp_path / "more" / f"{name}.mp4")
+    manifest = make_corpus(tmp_path, tmp_path / "more", ["a", "white", "b", "c"])
+    monkeypatch.setattr(encoders, "build", misbehaving(how))
+    summary = extract(manifest, tmp_path / "f", encoders=("eye",), stall_s=1.5, memory_gb=0.5)
+    assert (summary.written, summary.present, summary.left) == (3, 0, 0)
+    assert list(summary.failed) == ["white"] and re.search(message, summary.failed["white"])
+    assert (tmp_path / "f" / "failures" / "white.json").exists()
+    store = stores(tmp_path / "f")["eye"]
+    assert store.clip_ids() == ("a", "b", "c") and not list(store.problems())
+    assert len(list((store.directory / "clips").iterdir())) == 3
+
+
+def test_a_stop_finishes_what_was_begun_and_begins_no_more(
+    tmp_path: Path, media_folder: Path, calls: dict[str, list[int]]
+) -> None:
+    manifest = make_corpus(tmp_path, media_folder, list(SECONDS))
+    asked: list[bool] = []
+
+    def stopping() -> bool:
+        asked.append(True)
+        return len(asked) > 2
+
+    config = ExtractConfig(
+        corpus=manifest, out=tmp_path / "f", encoders=("eye", "ear"), window_s=2, stride_s=1, readers=1, device="cpu"
+    )
+    summary = pipeline.run(config, progress=lambda *_: None, stopping=stopping)
+    assert (summary.written, summary.present, summary.left, summary.failed) == (2, 0, 2, {})
+    assert all(store.clip_ids() == ("a", "b") for store in stores(tmp_path / "f").values())
+
+
+def test_the_number_of_readers_changes_no_value(
+    tmp_path: Path, media_folder: Path, calls: dict[str, list[int]]
+) -> None:
+    manifest = make_corpus(tmp_path, media_folder, list(SECONDS))
+    extract(manifest, tmp_path / "one", readers=1)
+    extract(manifest, tmp_path / "three", readers=3)
+    for encoder, store in stores(tmp_path / "one").items():
+        for name in SECONDS:
+            assert_same(stores(tmp_path / "three")[encoder].read(name), store.read(name))
 
 
 def test_no_sound_is_all_invalid_and_no_failure(
@@ -389,17 +422,11 @@ def test_no_sound_is_all_invalid_and_no_failure(
 
 
 def test_pictures_that_start_late_are_invalid_until_then(tmp_path: Path, calls: dict[str, list[int]]) -> None:
-    make_video(tmp_path / "late.mp4", rate=10, seconds=1, video_offset_s=1.1, audio=sine(hz=300, seconds=2.1))
-    config = ExtractConfig(corpus=tmp_path, out=tmp_path, window_s=WINDOW_S, stride_s=STRIDE_S, device="cpu")
-    chosen = [encoders.build(name, config=config, device=torch.device("cpu")) for name in ("ear", "eye")]
-    audio, frames = pipeline.encode_medium(
-        tmp_path / "late.mp4",
-        chosen,
-        clip_id="late",
-        pictures=Pictures(config),
-        config=config,
-        device=torch.device("cpu"),
-    )
+    (tmp_path / "made").mkdir()
+    late = tmp_path / "made" / "mute.mp4"
+    make_video(late, rate=10, seconds=1, video_offset_s=1.1, audio=sine(hz=300, seconds=2.1))
+    extract(make_corpus(tmp_path, tmp_path / "made", ["mute"]), tmp_path / "f")
+    audio, frames = (stores(tmp_path / "f")[name].read("mute") for name in ("ear", "eye"))
     assert frames.valid.tolist() == [False, False, True, True, True]
     assert not frames.values[:2].any() and frames.values[2:].any(axis=1).all()
     assert audio.valid[0].all()

@@ -70,14 +70,37 @@ class ExtractConfig:
     part: str = outside_digest(default="1/1")
     """Which part of the corpus, i/n: n jobs of a batch scheduler, each with its own i, fill one store together."""
 
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the encoders; part of the identity. The 16-bit kinds are for GPUs, where they are several times
+    faster, and run under torch's autocast; features are stored as float16 either way."""
+
+    compile: bool = False
+    """Compile the encoders with torch.compile: a minute at the start, faster from then on; part of the identity."""
+
     frame_batch: int = outside_digest(default=32)
-    """Frames in one padded batch."""
+    """Frames in one padded batch; batches fill across clips."""
 
     audio_batch: int = outside_digest(default=4)
-    """Audio windows in one padded batch."""
+    """Audio windows in one padded batch; batches fill across clips."""
+
+    readers: int = outside_digest(default=0)
+    """Processes that decode, find faces and prepare inputs, each one clip at a time; 0 for one per processor core, at
+    most 16."""
+
+    stall_s: float = outside_digest(default=120.0)
+    """Seconds without progress after which a decoder counts as hung; that costs its clip only."""
+
+    memory_gb: float = outside_digest(default=4.0)
+    """Memory that decoding one clip may take, in GB; a clip that wants more fails, and the others go on."""
 
     device: str = outside_digest(default="auto")
     """auto, cpu, cuda or cuda:N; auto takes a GPU when there is one."""
+
+    shard_mb: float = outside_digest(default=256.0)
+    """Clips are packed into files of about this many megabytes each as they fill up."""
+
+    quiet: bool = outside_digest(default=False)
+    """Print no progress and no settings: the result, failures and errors only."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -88,6 +111,10 @@ class ExtractConfig:
         margin = self.face_margin
         require(0 <= margin <= 2, option="--face-margin", value=margin, expected="a number from 0 to 2")
         require_windows(window_s=self.window_s, stride_s=self.stride_s)
+        require(0 <= self.readers <= 256, option="--readers", value=self.readers, expected="a number from 0 to 256")
+        require(self.stall_s > 0, option="--stall-s", value=self.stall_s, expected="a positive number of seconds")
+        require(self.memory_gb > 0, option="--memory-gb", value=self.memory_gb, expected="a positive number of GB")
+        require(self.shard_mb > 0, option="--shard-mb", value=self.shard_mb, expected="a positive number of MB")
         for name in ("frame_batch", "audio_batch"):
             option = "--" + name.replace("_", "-")
             require(getattr(self, name) >= 1, option=option, value=getattr(self, name), expected="at least 1")

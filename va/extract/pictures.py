@@ -12,6 +12,7 @@ from va.errors import VAError
 from va.extract import decode, detect, faces
 from va.extract.config import ExtractConfig
 from va.extract.detect import Detector
+from va.extract.watch import Watch
 
 
 def identity(config: ExtractConfig) -> dict[str, Any]:
@@ -31,13 +32,17 @@ class Pictures:
 
     Args:
         config: `faces`, `crops`, `face_weights` and `face_margin` are read.
+        threads: Of the video decoder.
+        watch: Counts the stages `decode` and `faces`, and hears that the decoder lives.
 
     Raises:
         VAError: The detector cannot be loaded, or crops are asked for without a folder.
     """
 
-    def __init__(self, config: ExtractConfig) -> None:
+    def __init__(self, config: ExtractConfig, *, threads: int, watch: Watch) -> None:
         self._config = config
+        self._threads = threads
+        self._watch = watch
         self._detector: Detector | None = None
         if config.faces == "detect":
             self._detector = detect.load_detector(config.face_weights)
@@ -64,20 +69,27 @@ class Pictures:
         if self._config.faces == "crops":
             assert self._config.crops is not None  # checked when the config was read
             folder = self._config.crops / clip_id
-            yield from faces.crops_at_cells(folder, frame_time_s=info.frame_time_s, duration_s=info.duration_s)
+            crops = faces.crops_at_cells(folder, frame_time_s=info.frame_time_s, duration_s=info.duration_s)
+            for picture in self._watch.each("decode", crops):
+                self._watch.beat()
+                yield picture
             return
-        frames = decode.frames_at_cells(path, duration_s=info.duration_s)
+        frames = self._watch.each(
+            "decode",
+            decode.frames_at_cells(path, duration_s=info.duration_s, threads=self._threads, beat=self._watch.beat),
+        )
         if self._detector is None:
             yield from frames
             return
-        for crop in faces.follow(
+        followed = faces.follow(
             frames,
             detector=self._detector,
             side=faces.side_of(clip_id),
             margin=self._config.face_margin,
             smoothing_s=faces.SMOOTHING_S,
             hold_s=faces.HOLD_S,
-        ):
+        )
+        for crop in self._watch.each("faces", followed):
             yield None if crop is None else crop.rgb
 
     def files_of(self, clip_id: str) -> tuple[Path, ...]:

@@ -1,0 +1,238 @@
+"""Kills `va extract` again and again while it writes, and looks at what is left: a table, then one JSON line.
+
+    python benchmarks/faults.py --kills 200            (about half an hour on two cores)
+
+Every store is made by two processes at once, `--part 1/2` and `2/2`, with shards so small that they are packed all the
+time. Both are killed by SIGKILL at an instant drawn uniformly between the first and the last write that is expected of
+them, half of the time with their reader processes and half of the time without, and started again; after five kills
+they may finish. After each kill every readable value is compared with that of a run that nobody disturbed, and in the
+end the whole store is, bit for bit.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from va.data.features import FeatureStore, open_stores
+from va.errors import VAError
+from va.extract import pipeline
+from va.extract.config import ExtractConfig
+
+SHARD_MB = 0.03
+KILLS_PER_STORE = 5
+
+Content = dict[tuple[str, str], bytes]
+
+
+@dataclass
+class Tally:
+    """What was seen.
+
+    Attributes:
+        kills: SIGKILLs so far.
+        while_writing: Of those, between the first and the last write of that run.
+        with_half_file: Of those, while a temporary file was being written.
+        with_shards: Kills that left packed shards.
+        wrong: Readable values that differ from the undisturbed run's.
+        redone: Commits of a clip and encoder that had been committed before.
+        unequal: Finished stores that differ from the undisturbed run's.
+        orphans: Reader processes that outlived their parent by more than ten seconds.
+    """
+
+    kills: int = 0
+    while_writing: int = 0
+    with_half_file: int = 0
+    with_shards: int = 0
+    wrong: int = 0
+    redone: int = 0
+    unequal: int = 0
+    orphans: int = 0
+
+
+def content(out: Path) -> Content:
+    """Everything that can be read, by encoder and clip."""
+    found: Content = {}
+    stores: tuple[FeatureStore, ...] = ()
+    with contextlib.suppress(VAError):  # killed before there was one
+        stores = open_stores(out)
+    for store in stores:
+        for clip_id in store.clip_ids():
+            features = store.read(clip_id)
+            arrays = (features.values, features.time_s, features.valid)
+            found[store.encoder, clip_id] = b"".join(array.tobytes() for array in arrays)
+    return found
+
+
+def files_of(out: Path) -> set[Path]:
+    """List the clips' files and the shards."""
+    return set(out.glob("*/*/*.h5"))
+
+
+def wait_for_a_write(out: Path, before: set[Path], children: list[int]) -> None:
+    """Wait until a run has committed its first clip."""
+    while files_of(out) <= before:
+        if not any(map(members, children)):
+            raise SystemExit("the processes ended before their first write")
+        time.sleep(0.01)
+
+
+def start(corpus: Path, out: Path, part: str) -> int:
+    """Fork a process that extracts one part; forked, because importing torch 400 times would take most of the time."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.setsid()
+        config = ExtractConfig(corpus=corpus, out=out, preset="tiny", part=part, shard_mb=SHARD_MB, device="cpu")
+        summary = pipeline.run(config, progress=lambda *_: None)
+        status = 1 if summary.failed else 0
+    finally:
+        os._exit(status)
+
+
+def finish(children: list[int]) -> None:
+    """Wait for processes that must end well."""
+    for child in children:
+        _, status = os.waitpid(child, 0)
+        if status:
+            raise SystemExit(f"an undisturbed run ended with status {status}")
+
+
+def kill(children: list[int], *, whole_group: bool) -> None:
+    """SIGKILL processes, with everything that they started or alone."""
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if whole_group else os.kill)(child, signal.SIGKILL)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def members(group: int) -> int:
+    """Count the living processes of a session."""
+    count = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            count += int(fields[3]) == group and fields[0] != "Z"
+    return count
+
+
+def one_kill(
+    corpus: Path, out: Path, expected: Content, tally: Tally, *, per_commit_s: float, rng: random.Random
+) -> None:
+    """Start both parts, kill them at an instant drawn for this run, look."""
+    before, there = content(out), files_of(out)
+    children = [start(corpus, out, part) for part in ("1/2", "2/2")]
+    wait_for_a_write(out, there, children)
+    time.sleep(rng.random() * per_commit_s * (len(expected) - len(before)))
+    whole_group = rng.random() < 0.5
+    kill(children, whole_group=whole_group)
+    tally.kills += 1
+    if not whole_group:
+        deadline = time.monotonic() + 10
+        while any(map(members, children)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        tally.orphans += sum(map(members, children))
+    left = content(out)
+    tally.while_writing += len(before) < len(left) < len(expected)
+    tally.with_half_file += any(out.glob("*/clips/.*.tmp")) or any(out.glob("*/shards/.*.tmp"))
+    tally.with_shards += any(out.glob("*/shards/*.h5"))
+    tally.wrong += sum(value != expected[name] for name, value in left.items())
+    tally.redone += sum(name not in left for name in before)
+
+
+def one_store(
+    corpus: Path, out: Path, expected: Content, tally: Tally, *, kills: int, per_commit_s: float, rng: random.Random
+) -> None:
+    """Make one store through several kills, let it finish, and compare."""
+    for _ in range(kills):
+        one_kill(corpus, out, expected, tally, per_commit_s=per_commit_s, rng=rng)
+        if len(content(out)) == len(expected):
+            break
+    before = {file: file.stat().st_mtime_ns for file in out.glob("*/*/*.h5")}
+    finish([start(corpus, out, part) for part in ("1/2", "2/2")])
+    problems = [problem for store in open_stores(out) for problem in store.problems()]
+    tally.unequal += content(out) != expected or bool(problems)
+    # A finished clip may move into a shard, but its own file is not written again.
+    tally.redone += sum(file.exists() and file.stat().st_mtime_ns != written for file, written in before.items())
+
+
+def main() -> None:
+    """Draw a corpus, extract it undisturbed, then kill."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--clips", type=int, default=48)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    rng = random.Random(given.seed)
+    tally = Tally()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        # In another process: a forkserver of this one could not serve the processes that it forks.
+        draw = [sys.executable, "-m", "va.cli", "corpus", "synth", str(root / "c"), "--seconds", "2"]
+        subprocess.run([*draw, "--clips", str(given.clips)], check=True, capture_output=True)
+        corpus = root / "c"
+        spans = []
+        for number in range(2):  # two undisturbed runs: they must be equal, and say how long writing takes
+            children = [start(corpus, root / f"whole{number}", part) for part in ("1/2", "2/2")]
+            wait_for_a_write(root / f"whole{number}", set(), children)
+            first = time.monotonic()
+            finish(children)
+            spans.append(time.monotonic() - first)
+        expected = content(root / "whole0")
+        if content(root / "whole1") != expected or len(expected) != 4 * given.clips:
+            raise SystemExit("two undisturbed runs differ")
+        stores = 0
+        while tally.kills < given.kills:
+            kills = min(KILLS_PER_STORE, given.kills - tally.kills)
+            one_store(
+                corpus,
+                root / f"store{stores}",
+                expected,
+                tally,
+                kills=kills,
+                per_commit_s=min(spans) / len(expected),
+                rng=rng,
+            )
+            stores += 1
+            print(
+                f"{tally.kills} kills, {stores} stores, {tally.wrong} wrong values, {tally.unequal} unequal", flush=True
+            )
+    show(given, tally, stores, len(expected), spans)
+
+
+def show(given: argparse.Namespace, tally: Tally, stores: int, commits_in_all: int, spans: list[float]) -> None:
+    """Print the table and the JSON line; exit code 1 where a bar is missed."""
+    share = tally.while_writing / tally.kills
+    print(f"{given.clips} clips, {commits_in_all} commits a store, undisturbed {min(spans):.1f} s from the first on")
+    rows = {
+        "kills (bar: 200)": tally.kills,
+        "while writing (bar: 80%)": f"{share:.0%}",
+        "with a half-written file left": tally.with_half_file,
+        "with packed shards": tally.with_shards,
+        "readable values that were wrong (bar: 0)": tally.wrong,
+        "finished clips done again (bar: 0)": tally.redone,
+        "stores finished": stores,
+        "of those not equal bit for bit (bar: 0)": tally.unequal,
+        "reader processes left over (bar: 0)": tally.orphans,
+    }
+    for name, value in rows.items():
+        print(f"{name:<44} {value:>8}")
+    print(json.dumps({"benchmark": "faults", "clips": given.clips, "stores": stores, **vars(tally)}))
+    if tally.wrong or tally.redone or tally.unequal or tally.orphans or share < 0.8:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

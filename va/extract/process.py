@@ -1,0 +1,201 @@
+"""One reader process, seen from the parent, and the events that it gives rise to.
+
+The process is not trusted: whatever it sends that does not fit fails its clip.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from numpy.typing import NDArray
+
+from va.data.corpus import Clip
+from va.data.features import Source
+from va.extract import reading
+from va.extract.config import ExtractConfig
+from va.extract.reading import Front
+
+Lacking: TypeAlias = Callable[[Clip, Source], tuple[str, ...]]
+"""Which encoders lack a clip made from a source."""
+
+_LONGEST_S: Final = 1e6
+_ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_STARTING: Final = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A clip's clock is known; its inputs follow.
+
+    Args:
+        clip: The clip.
+        source: Its medium.
+        missing: Encoders that lack it.
+        duration_s: Length in seconds.
+    """
+
+    clip: Clip
+    source: Source
+    missing: tuple[str, ...]
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Some model inputs of a clip for one encoder, in ascending order.
+
+    Args:
+        clip: The clip.
+        encoder: Encoder name.
+        rows: Cells (frames) or window numbers (audio), one per input.
+        counts: Rows of spectrum per window; 0 for frames.
+        inputs: uint8 or float32 [inputs, ...].
+    """
+
+    clip: Clip
+    encoder: str
+    rows: list[int]
+    counts: list[int]
+    inputs: NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """All inputs of a clip were sent; or, where it never began, it lacked nothing."""
+
+    clip: Clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A clip cannot be read."""
+
+    clip: Clip
+    message: str
+
+
+Event: TypeAlias = Begun | Inputs | Ended | Failed
+
+
+class ReaderError(Exception):
+    """A reader process has died or talks nonsense; says why."""
+
+
+class Reader:
+    """One reader process and the pipe to it.
+
+    Args:
+        config: The stage's settings.
+        fronts: Of every encoder of the run.
+        threads: Of its video decoder.
+    """
+
+    def __init__(self, config: ExtractConfig, fronts: list[Front], *, threads: int) -> None:
+        context = _context()
+        self._stall_s = config.stall_s
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=reading.serve, args=(theirs, config, fronts, threads), daemon=True)
+        with _STARTING, _environment(dict.fromkeys(_ONE_THREAD, "1")):  # its libraries would start a thread per core
+            self._process.start()
+        theirs.close()
+
+    def read(self, clip: Clip, lacking: Lacking) -> Iterator[tuple[Event, dict[str, float]]]:
+        """Yield a clip's events, each with the seconds that the process has been busy so far.
+
+        Raises:
+            ReaderError: The process has died, hung or sent something else.
+        """
+        self._send({"clip": clip.id, "media": str(clip.media)})
+        source: Source | None = None
+        missing: tuple[str, ...] = ()
+        while True:
+            header, array = self._receive()
+            event: Event | None = None
+            try:
+                kind, busy = header["kind"], header.get("busy", {})
+                if kind == "source":
+                    source = Source(size=int(header["size"]), digest=str(header["digest"]))
+                elif kind == "clip" and source is not None:
+                    duration_s = float(header["duration_s"])
+                    if not 0 < duration_s <= _LONGEST_S:
+                        raise ValueError(f"a length of {duration_s} s")
+                    event = Begun(clip=clip, source=source, missing=missing, duration_s=duration_s)
+                elif kind == "inputs" and array is not None:
+                    rows, counts, name = header["rows"], header["counts"], header["encoder"]
+                    if not (len(rows) == len(counts) == len(array) and name in missing):
+                        raise ValueError("inputs that were not asked for")
+                    event = Inputs(clip=clip, encoder=name, rows=rows, counts=counts, inputs=array)
+                elif kind == "failed":
+                    event = Failed(clip=clip, message=str(header["message"]))
+                elif kind == "end":
+                    event = Ended(clip=clip)
+                else:
+                    raise ValueError(f"a message '{kind}'")
+            except (KeyError, TypeError, ValueError) as error:
+                raise ReaderError(f"its reader process sent {error}") from None
+            if kind == "source" and source is not None:
+                missing = lacking(clip, source)
+                self._send({"encoders": list(missing)})
+            if event is not None:
+                yield event, busy
+            if isinstance(event, Ended | Failed):
+                return
+
+    def close(self) -> None:
+        """End the process; safe to call twice, and from another thread."""
+        self._process.kill()
+        self._process.join()
+
+    def _send(self, header: dict[str, Any]) -> None:
+        try:
+            reading.send(self._connection, header)
+        except OSError:
+            raise ReaderError(self._obituary()) from None
+
+    def _receive(self) -> tuple[dict[str, Any], NDArray[Any] | None]:
+        try:
+            return reading.receive(self._connection)
+        except (EOFError, OSError):
+            raise ReaderError(self._obituary()) from None
+        except (KeyError, TypeError, ValueError, multiprocessing.ProcessError) as error:
+            raise ReaderError(f"its reader process sent {error}") from None
+
+    def _obituary(self) -> str:
+        self._process.join(10)
+        code = self._process.exitcode
+        if code == -signal.SIGALRM:
+            return f"decoding made no progress for {self._stall_s:g} s"
+        if code == -signal.SIGKILL:
+            return "decoding was killed, probably because memory ran out"
+        if code is not None and code < 0:
+            return f"the decoder crashed ({signal.Signals(-code).name})"
+        return f"the reader process ended with exit code {code}"
+
+
+def _context() -> Any:
+    """Give the start method: forkserver, whose children share libraries that are loaded once, else spawn."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([reading.__name__, "transformers.audio_utils"])  # the latter for log_mel's filters
+    return context
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for what is started in the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,66 @@
+"""How long each stage is busy, and whether a decoder still lives. A leaf: standard library only."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+class Watch:
+    """A stopwatch per stage, and a watchdog for code that may hang where no Python runs.
+
+    A stage inside another one interrupts it, so that no second counts twice.
+
+    Args:
+        stall_s: Seconds between two beats after which the kernel ends this process by SIGALRM, whose default action
+            works inside a hanging decoder too and needs no parent that watches. 0 for no watchdog.
+
+    Attributes:
+        busy: Stage -> seconds.
+    """
+
+    def __init__(self, *, stall_s: float) -> None:
+        self.busy: dict[str, float] = {}
+        self._stall_s = stall_s
+        self._running: list[str] = []
+        self._since = 0.0
+
+    def beat(self) -> None:
+        """Say that work goes on: the watchdog waits `stall_s` from here."""
+        if self._stall_s:
+            signal.setitimer(signal.ITIMER_REAL, self._stall_s)
+
+    def pause(self) -> None:
+        """Stop the watchdog until the next beat, for waiting that is nobody's fault."""
+        if self._stall_s:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the block as `name`."""
+        self._switch()
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._running.pop()
+
+    def each(self, name: str, items: Iterator[Item]) -> Iterator[Item]:
+        """Pass items on, counting the making of each as `name`."""
+        while True:
+            with self.stage(name):
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self.busy[self._running[-1]] = self.busy.get(self._running[-1], 0.0) + now - self._since
+        self._since = now
