@@ -3,10 +3,10 @@
     python benchmarks/faults.py --kills 200            (about half an hour on two cores)
 
 Every store is made by two processes at once, `--part 1/2` and `2/2`, with shards so small that they are packed all the
-time. Both are killed by SIGKILL at an instant drawn uniformly between the first and the last write that is expected of
-them, half of the time with their reader processes and half of the time without, and started again; after five kills
-they may finish. After each kill every readable value is compared with that of a run that nobody disturbed, and in the
-end the whole store is, bit for bit.
+time. Each is killed by SIGKILL at an instant of its own, drawn uniformly between the first and the last write that is
+expected, half of the time with its reader processes and half of the time without; both are started again, and after six
+kills they may finish. After the kills every readable value is compared with that of a run that nobody disturbed, and in
+the end the whole store is, bit for bit.
 """
 
 import argparse
@@ -22,13 +22,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from va.data.features import FeatureStore, open_stores
 from va.errors import VAError
-from va.extract import pipeline
-from va.extract.config import ExtractConfig
+
+# Libraries are imported by main(), before it forks: reader processes load this file again and need none of them.
 
 SHARD_MB = 0.03
-KILLS_PER_STORE = 5
+KILLS_PER_STORE = 6
 
 Content = dict[tuple[str, str], bytes]
 
@@ -39,7 +38,7 @@ class Tally:
 
     Attributes:
         kills: SIGKILLs so far.
-        while_writing: Of those, between the first and the last write of that run.
+        while_writing: Of those, after the first and before the last write of that process.
         with_half_file: Of those, while a temporary file was being written.
         with_shards: Kills that left packed shards.
         wrong: Readable values that differ from the undisturbed run's.
@@ -60,6 +59,8 @@ class Tally:
 
 def content(out: Path) -> Content:
     """Everything that can be read, by encoder and clip."""
+    from va.data.features import FeatureStore, open_stores
+
     found: Content = {}
     stores: tuple[FeatureStore, ...] = ()
     with contextlib.suppress(VAError):  # killed before there was one
@@ -87,7 +88,9 @@ def wait_for_a_write(out: Path, before: set[Path], children: list[int]) -> None:
 
 def start(corpus: Path, out: Path, part: str) -> int:
     """Fork a process that extracts one part; forked, because importing torch 400 times would take most of the time."""
-    sys.stdout.flush()
+    from va.extract import pipeline
+    from va.extract.config import ExtractConfig
+
     child = os.fork()
     if child:
         return child
@@ -109,13 +112,11 @@ def finish(children: list[int]) -> None:
             raise SystemExit(f"an undisturbed run ended with status {status}")
 
 
-def kill(children: list[int], *, whole_group: bool) -> None:
-    """SIGKILL processes, with everything that they started or alone."""
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):
-            (os.killpg if whole_group else os.kill)(child, signal.SIGKILL)
-    for child in children:
-        os.waitpid(child, 0)
+def kill(child: int, *, whole_group: bool) -> None:
+    """SIGKILL a process, with everything that it started or alone."""
+    with contextlib.suppress(ProcessLookupError):
+        (os.killpg if whole_group else os.kill)(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def members(group: int) -> int:
@@ -128,40 +129,45 @@ def members(group: int) -> int:
     return count
 
 
-def one_kill(
+def kill_both(
     corpus: Path, out: Path, expected: Content, tally: Tally, *, per_commit_s: float, rng: random.Random
 ) -> None:
-    """Start both parts, kill them at an instant drawn for this run, look."""
+    """Start both parts, kill each at an instant drawn for it, look after each kill."""
     before, there = content(out), files_of(out)
-    children = [start(corpus, out, part) for part in ("1/2", "2/2")]
-    wait_for_a_write(out, there, children)
-    time.sleep(rng.random() * per_commit_s * (len(expected) - len(before)))
-    whole_group = rng.random() < 0.5
-    kill(children, whole_group=whole_group)
-    tally.kills += 1
-    if not whole_group:
+    clips = sorted({clip for _, clip in expected})
+    children = {start(corpus, out, f"{part}/2"): set(clips[part - 1 :: 2]) for part in (1, 2)}
+    wait_for_a_write(out, there, list(children))
+    first = time.monotonic()
+    span_s = per_commit_s * (len(expected) - len(before))
+    for at_s, child in sorted((rng.random() * span_s, child) for child in children):
+        time.sleep(max(0.0, first + at_s - time.monotonic()))
+        kill(child, whole_group=rng.random() < 0.5)
+        tally.kills += 1
+        tally.with_half_file += any(out.glob("*/clips/.*.tmp")) or any(out.glob("*/shards/.*.tmp"))
         deadline = time.monotonic() + 10
-        while any(map(members, children)) and time.monotonic() < deadline:
+        while members(child) and time.monotonic() < deadline:
             time.sleep(0.05)
-        tally.orphans += sum(map(members, children))
-    left = content(out)
-    tally.while_writing += len(before) < len(left) < len(expected)
-    tally.with_half_file += any(out.glob("*/clips/.*.tmp")) or any(out.glob("*/shards/.*.tmp"))
-    tally.with_shards += any(out.glob("*/shards/*.h5"))
-    tally.wrong += sum(value != expected[name] for name, value in left.items())
-    tally.redone += sum(name not in left for name in before)
+        tally.orphans += members(child)
+        left = content(out)
+        mine = [{name for name in found if name[1] in children[child]} for found in (before, left, expected)]
+        tally.while_writing += mine[0] < mine[1] < mine[2]
+        tally.with_shards += any(out.glob("*/shards/*.h5"))
+        tally.wrong += sum(value != expected[name] for name, value in left.items())
+        tally.redone += sum(name not in left for name in before)
 
 
 def one_store(
     corpus: Path, out: Path, expected: Content, tally: Tally, *, kills: int, per_commit_s: float, rng: random.Random
 ) -> None:
     """Make one store through several kills, let it finish, and compare."""
-    for _ in range(kills):
-        one_kill(corpus, out, expected, tally, per_commit_s=per_commit_s, rng=rng)
+    for _ in range(kills // 2):
+        kill_both(corpus, out, expected, tally, per_commit_s=per_commit_s, rng=rng)
         if len(content(out)) == len(expected):
             break
     before = {file: file.stat().st_mtime_ns for file in out.glob("*/*/*.h5")}
     finish([start(corpus, out, part) for part in ("1/2", "2/2")])
+    from va.data.features import open_stores
+
     problems = [problem for store in open_stores(out) for problem in store.problems()]
     tally.unequal += content(out) != expected or bool(problems)
     # A finished clip may move into a shard, but its own file is not written again.
@@ -175,6 +181,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    from va.extract import pipeline  # noqa: F401 - for all that are forked
+
     rng = random.Random(given.seed)
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder:

@@ -136,7 +136,7 @@ def test_a_signal_lets_the_clip_in_flight_finish(
 ) -> None:
     process = start(corpus, tmp_path)
     wait_for_clips(tmp_path, 4, process)
-    process.send_signal(number)
+    os.killpg(process.pid, number)  # to all processes, as a terminal and batch schedulers do
     stdout, stderr = process.communicate()
     assert process.returncode == 128 + number, stderr
     assert "Traceback" not in stderr

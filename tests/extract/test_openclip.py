@@ -71,6 +71,14 @@ def test_a_local_file_under_any_name_open_clip_knows(tmp_path: Path) -> None:
     np.testing.assert_allclose(encoder.prototypes(["happy"], ["a {} face", "so {}"])[0], expected, atol=1e-6)
 
 
+def test_nobody_is_told_that_loaded_weights_are_random(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, file = saved(tmp_path)
+    assert "initialized randomly" in caplog.text  # open_clip's own words
+    caplog.clear()
+    build("open_clip:va-test", file)
+    assert caplog.records == []
+
+
 @torch.no_grad()
 def test_the_name_decides_the_activation(tmp_path: Path) -> None:
     _, file = saved(tmp_path)

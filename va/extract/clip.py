@@ -5,6 +5,7 @@ word, so the name here is `ViT-B-16-quickgelu` (settled 11). `openclip.py` build
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,10 +51,20 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
     else:
         architecture, hub_file = _OPENAI[name]
         file = weights.find(hub_file, local=config.clip_weights)
-        model = open_clip.create_model(architecture, pretrained=None, load_weights=False)
+        model = make_model(architecture)
     load_weights(model, file, option=weights.CLIP.option)
     model = model.to(device).eval().requires_grad_(False)
     return from_model(model, name=name, weights_digest=files.hash_file(file), config=config)
+
+
+def make_model(architecture: str) -> Any:
+    """Make an open_clip model whose weights are loaded afterwards, without its warning that they are random."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        return open_clip.create_model(architecture, pretrained=None, load_weights=False, pretrained_text=False)
+    finally:
+        logging.disable(before)
 
 
 def from_model(model: Any, *, name: str, weights_digest: str, config: ExtractConfig) -> Encoder:

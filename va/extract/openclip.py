@@ -40,7 +40,7 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
             encoder=name, repository=f"'{name}' on the hub", filename=_FILE, option=weights.CLIP.option
         )
         file = weights.find(local, local=config.clip_weights)
-    model = open_clip.create_model(architecture, pretrained=None, load_weights=False, pretrained_text=False)
+    model = clip.make_model(architecture)
     clip.load_weights(model, file, option=weights.CLIP.option)
     model = model.to(device).eval().requires_grad_(False)
     size = model.visual.image_size

@@ -61,6 +61,9 @@ class Summary:
 def run(config: ExtractConfig, *, progress: Report, stopping: Callable[[], bool] = lambda: False) -> Summary:
     """Extract every clip of a corpus, or of a part of it, with every chosen encoder.
 
+    A script that calls it does so below `if __name__ == "__main__":`, because reader processes load the script again,
+    as multiprocessing's do.
+
     Args:
         config: The stage's settings.
         progress: Called now and then with (clips done, clips in all, a line for a person).

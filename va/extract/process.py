@@ -146,10 +146,15 @@ class Reader:
             if isinstance(event, Ended | Failed):
                 return
 
-    def close(self) -> None:
-        """End the process; safe to call twice, and from another thread."""
+    def kill(self) -> None:
+        """End the process; whoever reads from it gets a ReaderError. Safe to call twice, and from another thread."""
         self._process.kill()
         self._process.join()
+
+    def close(self) -> None:
+        """End the process and the pipe."""
+        self.kill()
+        self._connection.close()
 
     def _send(self, header: dict[str, Any]) -> None:
         try:

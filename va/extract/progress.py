@@ -69,6 +69,8 @@ def line(*, frames: int, windows: int, elapsed_s: float, fraction: float, found:
         found: From `stages`.
     """
     what, done = ("frames", frames) if frames else ("windows", windows)
+    if not done:
+        return "reading"
     parts = [f"{done} {what}", f"{done / max(elapsed_s, 1e-9):.1f}/s"]
     if elapsed_s > 1 and fraction > 0:
         parts.append(f"{duration(elapsed_s * (1 - fraction) / fraction)} left")

@@ -72,7 +72,7 @@ class Readers:
         self._closing = True
         while any(thread.is_alive() for thread in self._threads):
             for reader in list(self._processes):
-                reader.close()
+                reader.kill()
             with contextlib.suppress(queue.Empty):
                 while True:
                     self._queue.get(timeout=0.05)  # a thread may be waiting to put
