@@ -4,7 +4,6 @@ Reader processes run these functions and get them by pickle, that is, by the nam
 therefore stay cheap: no torch, no open_clip, no model. An encoder fixes the settings with `functools.partial`.
 """
 
-from functools import cache
 from typing import Any, Final
 
 import cv2
@@ -12,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from va.extract.decode import SAMPLE_RATE_HZ
 from va.extract.spectrum import HOP_SAMPLES, ROW_SAMPLES, count_rows
 
-MEL_DB_BINS: Final = 64
 FFT: Final = 512
 MEL_FLOOR: Final = 1e-10
 """-100 dB: what is quieter counts as silence."""
@@ -95,18 +92,21 @@ def ast_rows(rows: NDArray[Any], *, length: int, bins: int, mean: float, std: fl
     return normalised
 
 
-def mel_db(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute mel power in dB by librosa's filters, with the rows of `spectrum.log_mel`.
+def mel_db(
+    waveform: NDArray[np.float32], *, window: NDArray[np.float64], filters: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Compute mel power in dB, with the rows of `spectrum.log_mel`.
 
     Args:
         waveform: float32 [samples], 16 kHz mono in [-1, 1].
+        window: float64 [400], one row's.
+        filters: float64 [bins, FFT // 2 + 1]; given, because the library that makes them takes 130 MB.
 
     Returns:
-        float32 [rows, 64], at least -100 dB.
+        float32 [rows, bins], at least -100 dB.
     """
     if not count_rows(len(waveform)):
-        return np.zeros((0, MEL_DB_BINS), np.float32)
-    window, filters = _mel_filters()
+        return np.zeros((0, len(filters)), np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(waveform, ROW_SAMPLES)[::HOP_SAMPLES]
     # The window stands at the row's start, not in the middle of the FFT as in librosa: power is the same wherever it
     # stands, and a row depends on its own 25 ms only, so that blocks join without a seam.
@@ -126,12 +126,3 @@ def _resized(height: int, width: int, *, side: int, resize_mode: str) -> tuple[i
     if width <= height:
         return int(side * height / width), side
     return side, int(side * width / height)
-
-
-@cache
-def _mel_filters() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    import librosa.filters as librosa_filters
-
-    window = librosa_filters.get_window("hann", ROW_SAMPLES, fftbins=True)
-    filters = librosa_filters.mel(sr=SAMPLE_RATE_HZ, n_fft=FFT, n_mels=MEL_DB_BINS, dtype=np.float64)
-    return np.asarray(window, np.float64), np.asarray(filters, np.float64)

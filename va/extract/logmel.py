@@ -16,11 +16,12 @@ from torch import Tensor
 from va.data.timeline import CELL_S, cells_in
 from va.extract import inputs
 from va.extract.config import ExtractConfig
+from va.extract.decode import SAMPLE_RATE_HZ
 from va.extract.encoders import Encoder, make_identity
 from va.extract.inputs import FFT, MEL_FLOOR
-from va.extract.spectrum import ROWS_PER_S
+from va.extract.spectrum import ROW_SAMPLES, ROWS_PER_S, Spectrum
 
-BINS: Final = inputs.MEL_DB_BINS
+BINS: Final = 64
 ROWS_PER_CELL: Final = round(CELL_S * ROWS_PER_S)
 
 
@@ -55,6 +56,15 @@ def build(config: ExtractConfig) -> Encoder:
             inputs.pad_rows, length=steps * ROWS_PER_CELL, bins=BINS, value=float(10 * np.log10(MEL_FLOOR))
         ),
         encode=encode,
-        spectrum=inputs.mel_db,
+        spectrum=mel_db(),
         valid_steps=valid_steps,
     )
+
+
+def mel_db() -> Spectrum:
+    """Give `inputs.mel_db` with librosa's window and filters (Slaney's), 64 bins."""
+    import librosa.filters as librosa_filters
+
+    window = librosa_filters.get_window("hann", ROW_SAMPLES, fftbins=True)
+    filters = librosa_filters.mel(sr=SAMPLE_RATE_HZ, n_fft=FFT, n_mels=BINS, dtype=np.float64)
+    return partial(inputs.mel_db, window=np.asarray(window, np.float64), filters=np.asarray(filters, np.float64))
