@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import tempfile
 import time
@@ -24,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from material import RATE_HZ, draw, save_corpus
 
 from va import cores
 
-RATE, WIDTH, HEIGHT = 25, 1280, 720
 WINDOW_S, STRIDE_S, FRAMES_PER_WINDOW = 10.0, 3.0, 20
 
 
@@ -43,47 +44,17 @@ def silence(waveform: Any) -> Any:
     return np.zeros((count_rows(len(waveform)), 1), np.float32)
 
 
-def draw(path: Path, seconds: float) -> None:
-    """Write a moving, textured 720p video with sound, H.264 and AAC."""
-    import av
-
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (HEIGHT // 20 + 1, WIDTH // 20 + 1, 3)).astype(np.float32)
-    texture = np.kron(coarse, np.ones((20, 20, 1)))[:HEIGHT, :WIDTH] * 0.8 + rng.normal(0, 8, (HEIGHT, WIDTH, 3))
-    picture = np.clip(texture, 0, 255).astype(np.uint8)
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("libx264", rate=RATE, options={"preset": "veryfast"})
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        audio: Any = container.add_stream("aac", rate=44_100, layout="mono")
-        sound = (rng.normal(0, 0.1, (1, round(seconds * 44_100)))).astype(np.float32)
-        for index in range(round(seconds * RATE)):
-            shown = np.roll(picture, (2 * index, 5 * index), axis=(0, 1))
-            container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shown))))
-            first = index * 44_100 // RATE
-            part = np.ascontiguousarray(sound[:, first : (index + 1) * 44_100 // RATE])
-            block = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
-            block.sample_rate, block.pts = 44_100, first
-            container.mux(audio.encode(block))
-        container.mux(video.encode(None))
-        container.mux(audio.encode(None))
-
-
-def make_corpus(root: Path, *, clips: int, seconds: float) -> Path:
-    """Write a manifest of clips that share one medium, so that drawing takes no longer than needed."""
-    from va.data import corpus
-    from va.data.corpus import Clip, Truth
-
+def make_corpus(root: Path, given: argparse.Namespace) -> Path:
+    """Write a corpus whose clips share one medium, so that drawing takes no longer than needed."""
     (root / "media").mkdir()
-    draw(root / "media" / "0.mp4", seconds)
-    entries = []
-    for index in range(clips):
-        path = root / "media" / f"{index}.mp4"
-        if index:
-            os.link(root / "media" / "0.mp4", path)
-        clip = Clip(id=str(index), media=path, split="train", identity=str(index), num_frames=1, duration_s=seconds)
-        truth = Truth(time_s=np.zeros(1), va=np.zeros((1, 2), np.float32), valid=np.ones(1, np.bool_))
-        entries.append((clip, truth))
-    return corpus.save(root, name="benchmark", synthetic=True, media_root=root / "media", entries=entries).path
+    media = [root / "media" / f"{index}.mp4" for index in range(given.clips)]
+    if given.medium is None:
+        draw(media[0], given.seconds, width=1280, height=720)
+    else:
+        shutil.copy(given.medium, media[0])
+    for path in media[1:]:
+        os.link(media[0], path)
+    return save_corpus(root, media, given.seconds)
 
 
 def random_weights(root: Path) -> dict[str, Path]:
@@ -207,7 +178,7 @@ def frames_of_window(path: Path, start_s: float, end_s: float) -> list[np.ndarra
     """Seek, decode to the window's end, and keep 20 frames at equal distances."""
     import av
 
-    wanted = iter(np.linspace(start_s, end_s - 1 / RATE, FRAMES_PER_WINDOW))
+    wanted = iter(np.linspace(start_s, end_s - 1 / RATE_HZ, FRAMES_PER_WINDOW))
     found, due = [], next(wanted)
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "AUTO"
@@ -245,6 +216,7 @@ def main() -> None:
     parser.add_argument("--encoders", choices=["tiny", "full"], default="tiny")
     parser.add_argument("--clips", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--medium", type=Path, help="a video of --seconds, e.g. with a face, instead of a drawn one")
     parser.add_argument("--rounds", type=int, default=1, help="of (a), (b) and (c); medians are shown")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--faces", choices=["none", "detect"], default="none")
@@ -267,7 +239,7 @@ def measure(root: Path, given: argparse.Namespace) -> None:
 
     full = given.encoders == "full"
     config = ExtractConfig(
-        corpus=make_corpus(root, clips=given.clips, seconds=given.seconds),
+        corpus=make_corpus(root, given),
         out=root / "features",
         encoders=("clip-vit-b-16", "ast") if full else ("tiny-clip", "tiny-ast"),
         faces=given.faces,
