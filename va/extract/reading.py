@@ -8,6 +8,7 @@ one array: nothing that a broken decoder could send is ever executed by the pare
 
 import contextlib
 import json
+import math
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def receive(connection: Connection) -> tuple[dict[str, Any], NDArray[Any] | None
     if "shape" not in header:
         return header, None
     shape = [int(length) for length in header["shape"]]
-    if header["dtype"] not in _DTYPES or min(shape, default=0) < 1 or int(np.prod(shape)) * 4 > _ARRAY_BYTES:
+    if header["dtype"] not in _DTYPES or min(shape, default=0) < 1 or math.prod(shape) * 4 > _ARRAY_BYTES:
         raise ValueError(f"an array of {header['dtype']} {shape}")
     array = np.empty(shape, header["dtype"])
     if connection.recv_bytes_into(array.data.cast("B")) != array.nbytes:
