@@ -39,7 +39,7 @@ class Tally:
     Attributes:
         kills: SIGKILLs so far.
         while_writing: Of those, after the first and before the last write of that process.
-        with_half_file: Of those, while a temporary file was being written.
+        with_half_file: Pairs of kills that left a half-written file.
         with_shards: Kills that left packed shards.
         wrong: Readable values that differ from the undisturbed run's.
         redone: Commits of a clip and encoder that had been committed before.
@@ -78,12 +78,9 @@ def files_of(out: Path) -> set[Path]:
     return set(out.glob("*/*/*.h5"))
 
 
-def wait_for_a_write(out: Path, before: set[Path], children: list[int]) -> None:
-    """Wait until a run has committed its first clip."""
-    while files_of(out) <= before:
-        if not any(map(members, children)):
-            raise SystemExit("the processes ended before their first write")
-        time.sleep(0.01)
+def halves(out: Path) -> set[Path]:
+    """List the files that are being written, or were when a process was killed."""
+    return {*out.glob("*/clips/.*.tmp"), *out.glob("*/shards/.*.tmp")}
 
 
 def start(corpus: Path, out: Path, part: str) -> int:
@@ -132,28 +129,70 @@ def members(group: int) -> int:
 def kill_both(
     corpus: Path, out: Path, expected: Content, tally: Tally, *, per_commit_s: float, rng: random.Random
 ) -> None:
-    """Start both parts, kill each at an instant drawn for it, look after each kill."""
-    before, there = content(out), files_of(out)
+    """Start both parts, kill each at an instant drawn for it, look after each kill.
+
+    Args:
+        corpus: The manifest's folder.
+        out: Features folder.
+        expected: What is in it in the end.
+        tally: Is added to.
+        per_commit_s: Seconds from a process's first write to its last, per commit, while the other one runs too.
+        rng: Gives the instants.
+    """
+    before, old_halves = content(out), halves(out)
     clips = sorted({clip for _, clip in expected})
-    children = {start(corpus, out, f"{part}/2"): set(clips[part - 1 :: 2]) for part in (1, 2)}
-    wait_for_a_write(out, there, list(children))
-    first = time.monotonic()
-    span_s = per_commit_s * (len(expected) - len(before))
-    for at_s, child in sorted((rng.random() * span_s, child) for child in children):
-        time.sleep(max(0.0, first + at_s - time.monotonic()))
-        kill(child, whole_group=rng.random() < 0.5)
-        tally.kills += 1
-        tally.with_half_file += any(out.glob("*/clips/.*.tmp")) or any(out.glob("*/shards/.*.tmp"))
-        deadline = time.monotonic() + 10
-        while members(child) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        tally.orphans += members(child)
-        left = content(out)
-        mine = [{name for name in found if name[1] in children[child]} for found in (before, left, expected)]
-        tally.while_writing += mine[0] < mine[1] < mine[2]
-        tally.with_shards += any(out.glob("*/shards/*.h5"))
-        tally.wrong += sum(value != expected[name] for name, value in left.items())
-        tally.redone += sum(name not in left for name in before)
+    mine = {start(corpus, out, f"{part}/2"): set(clips[part - 1 :: 2]) for part in (1, 2)}
+    share = {child: rng.random() for child in mine}
+    kill_at: dict[int, float] = {}
+    loose = {file for file in files_of(out) if file.parent.name == "clips"}
+    while mine:
+        time.sleep(0.002)
+        written = {file.stem for file in files_of(out) - loose if file.parent.name == "clips"}
+        for child in list(mine):
+            if child not in kill_at and written & mine[child]:
+                ahead = sum(name[1] in mine[child] and name not in before for name in expected)
+                kill_at[child] = time.monotonic() + share[child] * per_commit_s * ahead
+            ended = os.waitpid(child, os.WNOHANG)[0] == child
+            if not ended and time.monotonic() < kill_at.get(child, float("inf")):
+                continue
+            if not ended:
+                kill(child, whole_group=rng.random() < 0.5)
+            look(child, mine.pop(child), out, before, expected, tally)
+    tally.with_half_file += bool(halves(out) - old_halves)
+
+
+def look(child: int, clips: set[str], out: Path, before: Content, expected: Content, tally: Tally) -> None:
+    """Count one kill, and what is readable after it."""
+    deadline = time.monotonic() + 10
+    while members(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    tally.kills += 1
+    tally.orphans += members(child)
+    left = content(out)
+    counts = [sum(name[1] in clips for name in found) for found in (before, left, expected)]
+    tally.while_writing += counts[0] < counts[1] < counts[2]
+    tally.with_shards += any(out.glob("*/shards/*.h5"))
+    tally.wrong += sum(value != expected[name] for name, value in left.items())
+    tally.redone += sum(name not in left for name in before)
+
+
+def undisturbed_s(corpus: Path, out: Path) -> float:
+    """Extract with nobody killing; give the seconds from the first write to the last."""
+    children = {start(corpus, out, part) for part in ("1/2", "2/2")}
+    first = last = 0.0
+    seen: set[Path] = set()
+    while children:
+        time.sleep(0.002)
+        there = files_of(out)
+        if not there <= seen:
+            last = time.monotonic()
+            first, seen = first or last, seen | there
+        for child in list(children):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if status:
+                raise SystemExit(f"an undisturbed run ended with status {status}")
+            children -= {ended}
+    return last - first
 
 
 def one_store(
@@ -191,13 +230,8 @@ def main() -> None:
         draw = [sys.executable, "-m", "va.cli", "corpus", "synth", str(root / "c"), "--seconds", "2"]
         subprocess.run([*draw, "--clips", str(given.clips)], check=True, capture_output=True)
         corpus = root / "c"
-        spans = []
-        for number in range(2):  # two undisturbed runs: they must be equal, and say how long writing takes
-            children = [start(corpus, root / f"whole{number}", part) for part in ("1/2", "2/2")]
-            wait_for_a_write(root / f"whole{number}", set(), children)
-            first = time.monotonic()
-            finish(children)
-            spans.append(time.monotonic() - first)
+        # Two: they must be equal, and say how long writing takes.
+        spans = [undisturbed_s(corpus, root / f"whole{number}") for number in range(2)]
         expected = content(root / "whole0")
         if content(root / "whole1") != expected or len(expected) != 4 * given.clips:
             raise SystemExit("two undisturbed runs differ")
@@ -210,7 +244,7 @@ def main() -> None:
                 expected,
                 tally,
                 kills=kills,
-                per_commit_s=min(spans) / len(expected),
+                per_commit_s=2 * min(spans) / len(expected),
                 rng=rng,
             )
             stores += 1
@@ -227,7 +261,7 @@ def show(given: argparse.Namespace, tally: Tally, stores: int, commits_in_all: i
     rows = {
         "kills (bar: 200)": tally.kills,
         "while writing (bar: 80%)": f"{share:.0%}",
-        "with a half-written file left": tally.with_half_file,
+        "pairs that left a half-written file": tally.with_half_file,
         "with packed shards": tally.with_shards,
         "readable values that were wrong (bar: 0)": tally.wrong,
         "finished clips done again (bar: 0)": tally.redone,
