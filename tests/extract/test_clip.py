@@ -233,7 +233,8 @@ def test_the_architecture_is_vit_b_16_with_quick_gelu(monkeypatch: pytest.Monkey
     save_file(random_model(TINY).state_dict(), tmp_path / "w.safetensors")
     _, calls = build_full_size_name(monkeypatch, tmp_path / "w.safetensors", open_clip.CLIP(**TINY))
     ((arguments, options),) = calls
-    assert options == {"pretrained": None, "load_weights": False}  # nothing is fetched behind the user's back
+    # Nothing is fetched behind the user's back.
+    assert options == {"pretrained": None, "load_weights": False, "pretrained_text": False}
     (name,) = arguments
     settings = open_clip.get_model_config(name)
     with torch.device("meta"):
