@@ -37,7 +37,8 @@ class Tally:
     """What was seen.
 
     Attributes:
-        kills: SIGKILLs so far.
+        kills: Instants drawn so far.
+        late: Of those, at which the process had already ended by itself, so that nothing was killed.
         while_writing: Of those, after the first and before the last write of that process.
         with_half_file: Pairs of kills that left a half-written file.
         with_shards: Kills that left packed shards.
@@ -48,6 +49,7 @@ class Tally:
     """
 
     kills: int = 0
+    late: int = 0
     while_writing: int = 0
     with_half_file: int = 0
     with_shards: int = 0
@@ -155,6 +157,7 @@ def kill_both(
             ended = os.waitpid(child, os.WNOHANG)[0] == child
             if not ended and time.monotonic() < kill_at.get(child, float("inf")):
                 continue
+            tally.late += ended
             if not ended:
                 kill(child, whole_group=rng.random() < 0.5)
             look(child, mine.pop(child), out, before, expected, tally)
@@ -199,7 +202,7 @@ def one_store(
     corpus: Path, out: Path, expected: Content, tally: Tally, *, kills: int, per_commit_s: float, rng: random.Random
 ) -> None:
     """Make one store through several kills, let it finish, and compare."""
-    for _ in range(kills // 2):
+    for _ in range(-(-kills // 2)):  # a process of each part
         kill_both(corpus, out, expected, tally, per_commit_s=per_commit_s, rng=rng)
         if len(content(out)) == len(expected):
             break
@@ -259,7 +262,8 @@ def show(given: argparse.Namespace, tally: Tally, stores: int, commits_in_all: i
     share = tally.while_writing / tally.kills
     print(f"{given.clips} clips, {commits_in_all} commits a store, undisturbed {min(spans):.1f} s from the first on")
     rows = {
-        "kills (bar: 200)": tally.kills,
+        "kills (bar: 200)": tally.kills - tally.late,
+        "too late, the process had ended": tally.late,
         "while writing (bar: 80%)": f"{share:.0%}",
         "pairs that left a half-written file": tally.with_half_file,
         "with packed shards": tally.with_shards,
