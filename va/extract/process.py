@@ -174,7 +174,7 @@ class Reader:
         self._process.join(10)
         code = self._process.exitcode
         if code == -signal.SIGALRM:
-            return f"decoding made no progress for {self._stall_s:g} s"
+            return f"decoding made no progress for {self._stall_s:g} s (--stall-s)"
         if code == -signal.SIGKILL:
             return "decoding was killed, probably because memory ran out"
         if code is not None and code < 0:

@@ -117,15 +117,15 @@ def _answer(clip: "_Clip", fronts: Sequence[Front]) -> dict[str, Any]:
     try:
         clip.read(fronts)
     except VAError as error:
-        return {"kind": "failed", "message": error.message, "hint": error.hint}
+        return {"kind": "failed", "message": error.message}
     except MemoryError:
         message = f"{clip.path}: decoding it takes more memory than --memory-gb allows"
-        return {"kind": "failed", "message": message, "hint": "Allow more with --memory-gb."}
+        return {"kind": "failed", "message": message}
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise  # the parent is gone
     except Exception as error:  # a defect of ours must cost one clip of a month's run, not the run
-        message = f"{clip.path}: {type(error).__name__}: {error}"
-        return {"kind": "failed", "message": message, "hint": "This is a defect of va; please report it."}
+        message = f"{clip.path}: {type(error).__name__}: {error} (a defect of va; please report it)"
+        return {"kind": "failed", "message": message}
     return {"kind": "end"}
 
 
