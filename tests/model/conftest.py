@@ -19,14 +19,16 @@ def make_head() -> Callable[..., VAHead]:
         choices = {
             "frame_dim": 6,
             "audio_dim": 5,
+            "audio_cnn": False,
             "prototypes": torch.randn(9, 7),
             "width": 8,
             "num_heads": 4,
             "modalities": "both",
             "target": "frames",
-            "temporal": "gru",
+            "tcn": None,
             "fusion": "hierarchical",
             "init_scale": 10.0,
+            "standardise": False,
         }
         return VAHead(**(choices | changes))  # type: ignore[arg-type]
 

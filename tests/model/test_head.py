@@ -4,19 +4,34 @@ from pathlib import Path
 import pytest
 import torch
 
-from va.model.head import VAHead
+from va.model.head import TCNShape, VAHead
+from va.model.layers import stack, use_streams
 from va.train.losses import ccc_loss, region_kl
 
 METHOD = Path(__file__).parents[2] / "docs" / "method.md"
 MODALITIES = ("both", "face", "voice")
 TARGETS = ("frames", "end")
+TCN = TCNShape(levels=2, kernel=3, dropout=0.1, causal=False)
+ARCHITECTURES = [
+    *({"modalities": modalities} for modalities in MODALITIES),
+    {"fusion": "attention"},
+    {"fusion": "gated"},
+    {"tcn": TCN},
+    {"tcn": TCN, "fusion": "gated", "standardise": True},
+    {"tcn": TCN._replace(causal=True), "modalities": "voice"},
+]
 
 
-def outputs_and_gradients(head, batch):
+def name_of(changes):
+    return "-".join(f"{name}={value if isinstance(value, str) else 'on'}" for name, value in changes.items())
+
+
+def outputs_and_gradients(head, batch, *, trials=False):
     """Outputs, and the gradient of one number that every output takes part in, per parameter."""
     head.zero_grad()
     output = head(**batch)
-    weights = torch.linspace(-1, 1, output.va.numel()).reshape(output.va.shape)
+    own = output.va[0] if trials else output.va
+    weights = torch.linspace(-1, 1, own.numel()).reshape(own.shape)
     total = (weights * output.va).sum() + output.region_logits[..., :4].square().sum() + output.gate.square().sum()
     total.backward()
     return output, {name: parameter.grad.clone() for name, parameter in head.named_parameters()}
@@ -37,9 +52,9 @@ def with_masked_values(batch, value):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("modalities", MODALITIES)
-def test_shapes(make_head, batch, modalities, target):
-    output = make_head(modalities=modalities, target=target)(**batch)
+@pytest.mark.parametrize("changes", ARCHITECTURES, ids=name_of)
+def test_shapes(make_head, batch, changes, target):
+    output = make_head(**changes, target=target)(**batch)
     steps = 10 if target == "frames" else 1
     assert output.va.shape == (4, steps, 2)
     assert output.region_logits.shape == (4, steps, 9)
@@ -47,10 +62,10 @@ def test_shapes(make_head, batch, modalities, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("modalities", MODALITIES)
+@pytest.mark.parametrize("changes", ARCHITECTURES, ids=name_of)
 @pytest.mark.parametrize("value", [1e4, math.inf, math.nan])
-def test_masked_values_change_neither_outputs_nor_gradients(make_head, batch, modalities, target, value):
-    head = make_head(modalities=modalities, target=target)
+def test_masked_values_change_neither_outputs_nor_gradients(make_head, batch, changes, target, value):
+    head = make_head(**changes, target=target).eval()
     expected, expected_gradients = outputs_and_gradients(head, batch)
     output, gradients = outputs_and_gradients(head, with_masked_values(batch, value))
     for ours, theirs in zip(output, expected, strict=True):
@@ -83,7 +98,7 @@ def test_a_masked_step_enters_as_the_learned_vector(make_head, batch):
     head(**batch)
     valid = batch["frame_valid"]
     assert torch.equal(entered[0][~valid], head.video.missing.expand(int((~valid).sum()), -1))
-    projected = head.video.projection(batch["frames"])
+    projected = head.video.projection(batch["frames"], valid)
     torch.testing.assert_close(entered[0][valid], projected[valid])
 
 
@@ -93,14 +108,14 @@ def test_the_learned_vectors_are_trained(make_head, batch):
     assert gradients["audio.missing"].abs().max() > 0
 
 
-@pytest.mark.parametrize("modalities", MODALITIES)
-def test_permuting_the_batch_permutes_the_outputs(make_head, batch, modalities):
-    head = make_head(modalities=modalities)
+@pytest.mark.parametrize("changes", ARCHITECTURES, ids=name_of)
+def test_permuting_the_batch_permutes_the_outputs(make_head, batch, changes):
+    head = make_head(**changes).eval()
     order = torch.tensor([2, 0, 3, 1])
     expected = head(**batch)
     permuted = head(**{name: values[order] for name, values in batch.items()})
     for ours, theirs in zip(permuted, expected, strict=True):
-        torch.testing.assert_close(ours, theirs[order], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(ours, theirs[order], atol=1e-5, rtol=1e-5)
 
 
 def test_a_window_without_audio_uses_the_video_alone(make_head, batch):
@@ -172,11 +187,47 @@ def test_a_mask_of_another_shape_is_refused(make_head, batch, valid):
 
 @pytest.mark.parametrize(
     ("choice", "value"),
-    [("modalities", "video"), ("target", "mean"), ("temporal", "tcn"), ("fusion", "attention"), ("fusion", "gated")],
+    [("modalities", "video"), ("target", "mean"), ("fusion", "sum")],
 )
 def test_unknown_choices_are_refused(make_head, choice, value):
     with pytest.raises(ValueError, match=f"{choice} must be one of .*, got '{value}'"):
         make_head(**{choice: value})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("changes", ARCHITECTURES, ids=name_of)
+def test_a_stacked_head_gives_each_trial_what_it_gives_alone(make_head, batch, changes, target):
+    """Values and gradients, dropout on: each trial draws from its own stream in any company."""
+    trials = []
+    for shift in range(3):
+        head = make_head(**changes, target=target)
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter += 0.1 * shift * torch.randn_like(parameter)
+        trials.append((head, {name: values.roll(shift, dims=0) for name, values in batch.items()}))
+    alone = []
+    for number, (head, own) in enumerate(trials):
+        single = stack([head])
+        use_streams(single, [torch.Generator().manual_seed(number)])
+        alone.append(outputs_and_gradients(single, {name: values[None] for name, values in own.items()}, trials=True))
+    together = stack([head for head, _ in trials])
+    use_streams(together, [torch.Generator().manual_seed(number) for number in range(3)])
+    inputs = {name: torch.stack([own[name] for _, own in trials]) for name in batch}
+    output, gradients = outputs_and_gradients(together, inputs, trials=True)
+    for number, (expected, expected_gradients) in enumerate(alone):
+        for ours, theirs in zip(output, expected, strict=True):
+            torch.testing.assert_close(ours[number], theirs[0], atol=1e-6, rtol=1e-5)
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(gradient[number], expected_gradients[name][0], atol=2e-5, rtol=1e-4)
+
+
+def test_standardised_features_enter_with_the_given_mean_and_scale(make_head, batch):
+    head, plain = make_head(standardise=True), make_head()
+    mean, scale = torch.randn(6), torch.rand(6) + 0.5
+    head.video.projection.mean.copy_(mean)
+    head.video.projection.scale.copy_(scale)
+    by_hand = dict(batch) | {"frames": (batch["frames"] - mean) * scale}
+    torch.testing.assert_close(head(**batch).va, plain(**by_hand).va, atol=1e-6, rtol=1e-5)
 
 
 def gradient_is_nonzero(head):
@@ -209,14 +260,16 @@ def test_the_method_page_states_the_size_of_the_paper_head():
     head = VAHead(
         frame_dim=512,
         audio_dim=768,
+        audio_cnn=False,
         prototypes=torch.ones(9, 512),
         width=256,
         num_heads=4,
         modalities="both",
         target="frames",
-        temporal="gru",
+        tcn=None,
         fusion="hierarchical",
         init_scale=10.0,
+        standardise=False,
     )
     sizes = {
         name: sum(parameter.numel() for parameter in module.parameters())

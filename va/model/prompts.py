@@ -3,7 +3,7 @@
 Labels and head live together because they must agree on the order of the regions: valence low to high and,
 inside each valence, arousal low to high (docs/method.md, R1).
 
-Shapes: B batch, T steps, D width, R regions, P prototype dimension.
+Shapes: N trials (the axis may be missing, see `layers`), B batch, T steps, D width, R regions, P prototype dimension.
 """
 
 import math
@@ -12,7 +12,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import normalize
+
+from va.model.layers import Linear, spread
 
 _MIN_NORM = 1e-6
 
@@ -50,13 +52,15 @@ def _axes(values: Sequence[float] | Sequence[Sequence[float]]) -> tuple[list[flo
     return nested[0], nested[1]
 
 
-def soft_labels(va: Tensor, centers: Tensor, sigma: float) -> Tensor:
+def soft_labels(va: Tensor, centers: Tensor, sigma: float | Tensor) -> Tensor:
     """Turn valence and arousal into a distribution over regions (paper eq. 2; docs/method.md, F8).
 
     Args:
         va: Float [..., 2], (valence, arousal), usually in [-1, 1].
-        centers: Float [R, 2] from `region_centers`.
-        sigma: Width of the Gaussian kernel in valence/arousal units, above 0; the paper uses 0.45.
+        centers: Float [R, 2] from `region_centers`; or [..., R, 2] with axes that broadcast against those of `va`,
+            as trials with grids of their own need.
+        sigma: Width of the Gaussian kernel in valence/arousal units, above 0; the paper uses 0.45. A tensor must
+            broadcast against [..., R] and is not checked, because looking at it would stall a GPU.
 
     Returns:
         Float [..., R]: each row is non-negative and sums to 1. A row with NaN in it is NaN.
@@ -64,12 +68,28 @@ def soft_labels(va: Tensor, centers: Tensor, sigma: float) -> Tensor:
     Raises:
         ValueError: `sigma` is not above 0, or a last axis is not 2.
     """
-    if not sigma > 0:
+    if not isinstance(sigma, Tensor) and not sigma > 0:
         raise ValueError(f"sigma must be above 0, got {sigma}")
-    if va.shape[-1] != 2 or centers.ndim != 2 or centers.shape[1] != 2:
+    if va.shape[-1] != 2 or centers.ndim < 2 or centers.shape[-1] != 2:
         raise ValueError(f"expected [..., 2] and [R, 2], got {tuple(va.shape)} and {tuple(centers.shape)}")
     distance_squared = (va[..., None, :] - centers).square().sum(dim=-1)
     return torch.softmax(-distance_squared / (2 * sigma**2), dim=-1)
+
+
+def region_reading(probabilities: Tensor, centers: Tensor) -> Tensor:
+    """Read valence and arousal from region probabilities: the centres, weighted by them.
+
+    A second answer of the same head, reported beside the regression; it lies inside the grid, so it cannot reach
+    values beyond the outer centres.
+
+    Args:
+        probabilities: Float [..., R]; rows sum to 1.
+        centers: Float [R, 2].
+
+    Returns:
+        Float [..., 2].
+    """
+    return probabilities @ centers
 
 
 class RegionHead(nn.Module):
@@ -96,20 +116,22 @@ class RegionHead(nn.Module):
             raise ValueError(f"prototypes must be [R, P], got {tuple(prototypes.shape)}")
         if not init_scale > 0:
             raise ValueError(f"init_scale must be above 0, got {init_scale}")
-        self.projection = nn.Linear(width, prototypes.shape[1], bias=False)
+        self.projection = Linear(width, prototypes.shape[1], bias=False)
         # The logarithm is trained, so that the scale cannot turn negative and reward dissimilar regions.
         self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
         self.register_buffer("prototypes", prototypes.detach().clone().float())
 
-    def forward(self, features_BTD: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """Compare each step with every region's prototype.
 
         Args:
-            features_BTD: Float, the fused features F.
+            features: Float [(N,) B, T, D], the fused features F.
 
         Returns:
-            Float [B, T, R]: logits in [-scale, scale].
+            Float [(N,) B, T, R]: logits in [-scale, scale].
         """
-        direction_BTP = normalize(self.projection(features_BTD), dim=-1, eps=_MIN_NORM)
-        prototypes_RP = normalize(self.prototypes, dim=-1, eps=_MIN_NORM)
-        return self.log_scale.exp() * linear(direction_BTP, prototypes_RP)
+        direction = normalize(self.projection(features), dim=-1, eps=_MIN_NORM)
+        prototypes = normalize(self.prototypes, dim=-1, eps=_MIN_NORM)
+        rows: Tensor = direction.flatten(-3, -2) @ prototypes.transpose(-1, -2)
+        cosines = rows.view(*features.shape[:-1], -1)
+        return spread(self.log_scale, cosines, trailing=0).exp() * cosines
