@@ -57,7 +57,7 @@ def outside_digest(**options: Any) -> Any:
 def settings_of(cls: type) -> tuple[Setting, ...]:
     """List the settings of a config dataclass in the order they are declared."""
     hints = typing.get_type_hints(cls)
-    helps = _field_docstrings(cls)
+    helps = {name: text for base in reversed(cls.__mro__[:-1]) for name, text in _field_docstrings(base).items()}
     found = []
     for field in dataclasses.fields(cls):
         default = field.default

@@ -133,6 +133,7 @@ def test_by_hand(made: Made) -> None:
         [10, 11, 12, 13],
         [12, 13, 14, -1],
         [15, 16, -1, -1],
+        [-1, -1, -1, -1],  # the window of padding
     ]
     assert len(loaded.frames) == 18
     assert loaded.frames.dtype == torch.float16
@@ -143,17 +144,29 @@ def test_by_hand(made: Made) -> None:
 def test_padding_is_masked_and_zero(made: Made) -> None:
     loaded = load(made)
     batch = loaded.batch(torch.arange(len(loaded)))
-    padding = loaded.cells == -1
+    padding = loaded.cells[:-1] == -1
     assert padding.sum() == 3
     assert not batch.frame_valid[padding].any() and not batch.target_valid[padding].any()
     assert not batch.frames[padding].any() and not batch.target[padding].any()
+
+
+def test_a_window_of_padding_has_nothing(made: Made) -> None:
+    for at_end in (False, True):
+        loaded = load(made, at_end=at_end)
+        batch = loaded.batch(torch.tensor([[0, -1]]))
+        assert not any(part[0, 1].any() for part in batch)
+        assert batch.frame_valid[0, 0].any()
+        assert loaded.num_labels().tolist() == [
+            *loaded.batch(torch.arange(len(loaded))).target_valid.sum(1).tolist(),
+            0,
+        ]
 
 
 def test_labels_end_with_the_annotation(made: Made) -> None:
     loaded = load(made, clips=made.corpus.clips[1:2])
     # Annotated up to 4.4 s: cell 9 (4.75 s) is within half a second of it, cell 10 (5.25 s) is not.
     assert made.corpus.truth(made.corpus.clips[1]).valid[44]
-    assert loaded.target_valid[9:].tolist() == [True, False, False]
+    assert loaded.target_valid[9:].tolist() == [True, False, False]  # cells 9 and 10, and the masked row
 
 
 def test_a_batch_is_those_windows_in_that_order(made: Made) -> None:

@@ -191,6 +191,26 @@ def dev_identities(clips: Sequence[Clip], *, fraction: float, seed: int) -> froz
     return frozenset(order[: min(max(1, round(fraction * len(order))), len(order) - 1)])
 
 
+def identity_folds(clips: Sequence[Clip], *, folds: int) -> tuple[frozenset[str], ...]:
+    """Divide identities into folds of nearly equal numbers, the same for every seed.
+
+    Args:
+        clips: Training clips.
+        folds: At least 2.
+
+    Raises:
+        VAError: Fewer identities than folds.
+    """
+    identities = {clip.identity for clip in clips}
+    if len(identities) < folds:
+        raise VAError(
+            f"--folds: {folds} folds need as many identities, the training split has {len(identities)}",
+            "Use fewer folds.",
+        )
+    order = sorted(identities, key=lambda name: hashlib.sha256(f"fold:{name}".encode()).digest())
+    return tuple(frozenset(order[fold::folds]) for fold in range(folds))
+
+
 def _sidecar(manifest: Path, clip_id: str) -> Path:
     return manifest.parent / "labels" / f"{files.safe_name(clip_id)}.npz"
 

@@ -1,9 +1,13 @@
 """Cached features and labels of some clips as tensors, and the windows over them as index tensors.
 
-Features are held once, in float16, however many windows overlap; a batch is a gather. The last row of `frames`
-is a masked one: padding cells (-1) point at it, which is what index -1 means in torch.
+Features are held once, in float16, however many windows overlap; a batch is a gather. They lie in the memory of the
+device, or, where they are larger than the memory they may take, in a file that the system pages in as it is read. The
+last row of every tensor is a masked one: padding (-1) points at it, which is what index -1 means in torch, so -1 is a
+cell without a picture and a window without anything.
 """
 
+import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,15 +24,15 @@ from va.errors import VAError
 
 
 class WindowBatch(NamedTuple):
-    """Model inputs and targets of some windows; B windows, T cells, S audio steps.
+    """Model inputs and targets of some windows; B windows (or [N, B] of several trials), T cells, S audio steps.
 
     Attributes:
-        frames: float32 [B, T, Dv].
-        frame_valid: bool [B, T].
-        audio: float32 [B, S, Da].
-        audio_valid: bool [B, S].
-        target: float32 [B, T, 2], or [B, 1, 2] for the target `end`; valence and arousal in [-1, 1].
-        target_valid: bool [B, T] or [B, 1].
+        frames: float32 [..., B, T, Dv].
+        frame_valid: bool [..., B, T].
+        audio: float32 [..., B, S, Da].
+        audio_valid: bool [..., B, S].
+        target: float32 [..., B, T, 2], or [..., B, 1, 2] for the target `end`; valence and arousal in [-1, 1].
+        target_valid: bool [..., B, T] or [..., B, 1].
     """
 
     frames: Tensor
@@ -60,19 +64,20 @@ class ClipSpan:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSet:
-    """All windows of some clips, ready to gather; tensors share one device.
+    """All windows of some clips, ready to gather.
 
     Args:
-        frames: float16 [cells + 1, Dv]; the last row is masked.
+        frames: float16 [cells + 1, Dv]; the last row of this and of all others is masked.
         frame_valid: bool [cells + 1].
-        audio: float16 [windows, S, Da].
-        audio_valid: bool [windows, S].
-        target: float32 [cells + 1, 2], or [windows, 2] for the target `end`.
+        audio: float16 [windows + 1, S, Da].
+        audio_valid: bool [windows + 1, S].
+        target: float32 [cells + 1, 2], or [windows + 1, 2] for the target `end`.
         target_valid: bool, same rows as `target`.
-        cells: int64 [windows, T], rows of `frames`, -1 for padding.
-        local_cells: int64 [windows, T], the same cells counted from their clip's start, -1 for padding.
+        cells: int64 [windows + 1, T], rows of `frames`, -1 for padding.
+        local_cells: int64 [windows, T], on the CPU: the same cells counted from their clip's start, -1 for padding.
         spans: One per clip, in order.
         at_end: Whether targets are window ends instead of cells (settled 4).
+        device: Where batches go; the tensors lie there too, unless `frames` and `audio` are mapped from a file.
     """
 
     frames: Tensor
@@ -85,23 +90,33 @@ class WindowSet:
     local_cells: Tensor
     spans: tuple[ClipSpan, ...]
     at_end: bool
+    device: torch.device
 
     def __len__(self) -> int:
         """Count the windows."""
-        return len(self.cells)
+        return len(self.cells) - 1
 
     def batch(self, index: Tensor) -> WindowBatch:
-        """Gather windows; `index` is int64 [B] on the set's device."""
+        """Gather windows; `index` is int64 [B] or [N, B] on the set's device, -1 for a window of padding."""
         cells = self.cells[index]
-        rows = index[:, None] if self.at_end else cells
+        rows = index[..., None] if self.at_end else cells
         return WindowBatch(
-            frames=self.frames[cells].float(),
+            frames=self._features(self.frames, cells),
             frame_valid=self.frame_valid[cells],
-            audio=self.audio[index].float(),
+            audio=self._features(self.audio, index),
             audio_valid=self.audio_valid[index],
             target=self.target[rows],
             target_valid=self.target_valid[rows],
         )
+
+    def num_labels(self) -> Tensor:
+        """Count the valid labels of each window, on the CPU: int64 [windows + 1], 0 for the last."""
+        rows = torch.arange(len(self.cells))[:, None] if self.at_end else self.cells.cpu()
+        return self.target_valid.cpu()[rows].sum(dim=1)
+
+    def _features(self, values: Tensor, index: Tensor) -> Tensor:
+        gathered = values[index.to(values.device)]
+        return gathered.to(self.device, torch.float32)
 
 
 def load(
@@ -114,6 +129,7 @@ def load(
     stride_s: float,
     at_end: bool,
     device: torch.device,
+    memory_bytes: float = math.inf,
 ) -> WindowSet:
     """Load clips' features and labels and lay windows over them.
 
@@ -125,7 +141,8 @@ def load(
         window_s: Window length in seconds; must be the audio store's.
         stride_s: Window distance in seconds; must be the audio store's.
         at_end: One target per window, at its end, instead of one per cell (settled 4).
-        device: Where tensors go.
+        device: Where batches go.
+        memory_bytes: Features larger than this stay in a temporary file.
 
     Raises:
         VAError: No clips, features that are missing or do not fit, or another window than the audio's.
@@ -133,33 +150,73 @@ def load(
     if not clips:
         raise VAError(f"{corpus.path}: the split has no clips", "Choose a split that has annotated clips.")
     check_window(voice, window_s=window_s, stride_s=stride_s)
+    layout = [timeline.window_cells(clip.duration_s, window_s=window_s, stride_s=stride_s) for clip in clips]
+    frames, audio = _room(clips, layout, face, voice, memory_bytes=memory_bytes)
+    rest: list[tuple[NDArray[Any], ...]] = []
     spans: list[ClipSpan] = []
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in _PARTS}
-    num_cells = num_windows = 0
-    for clip in clips:
+    first_cell = first_window = 0
+    for clip, cells in zip(clips, layout, strict=True):
         seen, heard, truth = face.read(clip.id), voice.read(clip.id), corpus.truth(clip)
-        cells = timeline.window_cells(clip.duration_s, window_s=window_s, stride_s=stride_s)
         _check_fit(clip, seen, heard, cells, face)
         ends = np.minimum(heard.time_s + window_s, clip.duration_s)
         target, target_valid = _targets(truth, ends if at_end else seen.time_s)
-        rows = np.where(cells < 0, -1, cells + num_cells)
-        arrays: tuple[NDArray[Any], ...]
-        arrays = (seen.values, seen.valid, heard.values, heard.valid, target, target_valid, rows, cells)
-        for name, array in zip(_PARTS, arrays, strict=True):
-            parts[name].append(array)
         spans.append(
             ClipSpan(
                 clip=clip,
                 cells=len(seen.values),
-                windows=slice(num_windows, num_windows + len(cells)),
+                windows=slice(first_window, first_window + len(cells)),
                 end_time_s=tuple(ends.tolist()),
                 full=tuple((cells[:, -1] >= 0).tolist()),
             )
         )
-        num_cells, num_windows = num_cells + len(seen.values), num_windows + len(cells)
-    _add_masked_row(parts, dim=face.dim, at_end=at_end)
-    tensors = {name: torch.from_numpy(np.concatenate(listed)).to(device) for name, listed in parts.items()}
-    return WindowSet(**tensors, spans=tuple(spans), at_end=at_end)
+        frames[first_cell : first_cell + len(seen.values)] = seen.values
+        audio[spans[-1].windows] = heard.values
+        rows = np.where(cells < 0, -1, cells + first_cell)
+        rest.append((seen.valid, heard.valid, target, target_valid, rows, cells))
+        first_cell, first_window = first_cell + len(seen.values), first_window + len(cells)
+    frame_valid, audio_valid, target, target_valid, rows, local_cells = map(np.concatenate, zip(*rest, strict=True))
+    stays = torch.device("cpu") if isinstance(frames, np.memmap) else device
+    return WindowSet(
+        frames=torch.from_numpy(frames).to(stays),
+        audio=torch.from_numpy(audio).to(stays),
+        frame_valid=_masked_last(frame_valid, fill=False, device=device),
+        audio_valid=_masked_last(audio_valid, fill=False, device=device),
+        target=_masked_last(target, fill=0, device=device),
+        target_valid=_masked_last(target_valid, fill=False, device=device),
+        cells=_masked_last(rows, fill=-1, device=device),
+        local_cells=torch.from_numpy(local_cells),
+        spans=tuple(spans),
+        at_end=at_end,
+        device=device,
+    )
+
+
+def _room(
+    clips: Sequence[Clip],
+    layout: Sequence[NDArray[Any]],
+    face: FeatureStore,
+    voice: FeatureStore,
+    *,
+    memory_bytes: float,
+) -> list[NDArray[np.float16]]:
+    """Make zeros for all clips' features and the masked rows, in memory or in temporary files."""
+    num_cells = sum(timeline.num_cells(clip.duration_s) for clip in clips)
+    num_windows = sum(len(cells) for cells in layout)
+    steps = voice.read(clips[0].id).values.shape[1]
+    sizes = ((num_cells + 1, face.dim), (num_windows + 1, steps, voice.dim))
+    if 2 * sum(math.prod(size) for size in sizes) <= memory_bytes:
+        return [np.zeros(size, np.float16) for size in sizes]
+    mapped: list[NDArray[np.float16]] = []
+    for size in sizes:
+        with tempfile.TemporaryFile() as file:  # has no name: it goes with the array, even after a kill
+            mapped.append(np.memmap(file, np.float16, mode="w+", shape=size))
+    return mapped
+
+
+def _masked_last(values: NDArray[Any], *, fill: float, device: torch.device) -> Tensor:
+    """Add the row that padding points at."""
+    row = np.full((1, *values.shape[1:]), fill, values.dtype)
+    return torch.from_numpy(np.concatenate((values, row))).to(device)
 
 
 def check_window(voice: FeatureStore, *, window_s: float, stride_s: float) -> None:
@@ -175,18 +232,6 @@ def check_window(voice: FeatureStore, *, window_s: float, stride_s: float) -> No
             f"not {window_s:g} s every {stride_s:g} s",
             "Set --window-s and --stride-s to these, or extract the audio encoder again with yours.",
         )
-
-
-def _add_masked_row(parts: dict[str, list[NDArray[Any]]], *, dim: int, at_end: bool) -> None:
-    """Add the row that padding points at: no picture and, where targets belong to cells, no label."""
-    parts["frames"].append(np.zeros((1, dim), np.float16))
-    parts["frame_valid"].append(np.zeros(1, np.bool_))
-    if not at_end:
-        parts["target"].append(np.zeros((1, 2), np.float32))
-        parts["target_valid"].append(np.zeros(1, np.bool_))
-
-
-_PARTS = ("frames", "frame_valid", "audio", "audio_valid", "target", "target_valid", "cells", "local_cells")
 
 
 def _targets(truth: Truth, time_s: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
