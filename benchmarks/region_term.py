@@ -24,9 +24,9 @@ from va.evaluate import score
 from va.evaluate.config import EvaluateConfig
 from va.model.inference import predict_windows
 from va.model.prompts import region_centers, soft_labels
-from va.train import checkpoint, loop
+from va.train import checkpoint, runs
 from va.train.config import TrainConfig
-from va.train.data import load_windows, open_data
+from va.train.data import load_pool, open_data
 
 WEIGHTS = (0.0, 0.2)
 
@@ -34,13 +34,13 @@ WEIGHTS = (0.0, 0.2)
 def held_out_cross_entropy(run: checkpoint.Run) -> float:
     """Mean cross-entropy in nats over the labelled cells of all validation windows."""
     data = open_data(run.config)
-    windows = load_windows(run.config, data, data.corpus.split("val"), torch.device("cpu"))
+    windows = load_pool(run.config, data, data.corpus.split("val"), torch.device("cpu"))
     everything = windows.batch(torch.arange(len(windows)))
 
     def inputs(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return windows.batch(index)[:4]
 
-    found = predict_windows(run.head, inputs=inputs, num_windows=len(windows), batch_size=64)
+    found = predict_windows(run.head, inputs=inputs, index=torch.arange(len(windows)), batch_size=64)
     soft = soft_labels(everything.target, region_centers(run.config.centers), run.config.sigma).double().numpy()
     entropy = -(soft * np.log(found.regions)).sum(axis=-1)
     return float(entropy[everything.target_valid.numpy()].mean())
@@ -77,7 +77,7 @@ def main() -> None:
                 learning_rate=options.learning_rate,
                 device="cpu",
             )
-            directory = loop.run(config, epoch_done=lambda line, epochs: None)
+            (directory,) = runs.train([config], epoch_done=lambda config, line: None)
             report = EvaluateConfig(run=directory, out=directory / "report", resamples=1, device="cpu")
             figures = score.run(report, progress=lambda done, total, what: None)
             entropy[weight].append(held_out_cross_entropy(checkpoint.load_run(directory)))

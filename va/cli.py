@@ -16,7 +16,7 @@ from va.data.config import AffWild2Config, ImportConfig, SynthConfig
 from va.errors import VAError
 from va.evaluate.config import EvaluateConfig
 from va.extract.config import ExtractConfig, PromptsConfig
-from va.train.config import TrainConfig
+from va.train.config import SweepConfig, TrainConfig
 from va.version import __version__
 
 app = typer.Typer(
@@ -213,17 +213,47 @@ def train(config: TrainConfig) -> None:
     """Stage two: train a head on cached features; prints the run directory last."""
     console.settings("train", settings.as_dict(config))
     with console.progress("loading libraries"):
-        from va.train import loop
+        from va.train import ensemble, runs
+        from va.train.state import Epoch
 
-    def epoch_done(line: loop.Epoch, epochs: int) -> None:
-        mark = " best" if line["best"] else ""
+    configs = runs.expand(config)
+
+    def epoch_done(trial: TrainConfig, line: Epoch) -> None:
+        which = "" if len(configs) == 1 else f"seed {trial.seed} " + (f"fold {trial.fold} " if trial.folds else "")
         console.note(
-            f"epoch {line['epoch']:>3}/{epochs}  loss {line['loss']:.4f}  ccc_loss {line['ccc_loss']:.4f}  "
-            f"kl {line['region_kl']:.4f}  {config.select_on} CCC V {line['ccc_valence']:.3f}  "
-            f"A {line['ccc_arousal']:.3f}  mean {line['ccc_mean']:.3f}{mark}"
+            f"{which}epoch {line['epoch']:>3}/{trial.epochs}  loss {line['loss']:.4f}  "
+            f"ccc_loss {line['ccc_loss']:.4f}  kl {line['region_kl']:.4f}  "
+            f"{'fold' if trial.folds else trial.select_on} CCC V {line['ccc_valence']:.3f}  "
+            f"A {line['ccc_arousal']:.3f}  mean {line['ccc_mean']:.3f}" + (" best" if line["best"] else "")
         )
 
-    console.say(str(loop.run(config, epoch_done=epoch_done)))
+    found = runs.train(configs, epoch_done=epoch_done)
+    if config.ensemble:
+        console.say(str(ensemble.join(config, found)))
+    else:
+        for directory in found:
+            console.say(str(directory))
+
+
+@options.stage(app, "sweep-grid", SweepConfig)
+def sweep_grid(config: SweepConfig) -> None:
+    """Train many trials together and rank them on dev over seeds; prints the best one's run directory last."""
+    console.settings("sweep-grid", settings.as_dict(config))
+    with console.progress("loading libraries"):
+        from va.evaluate import sweep_page
+        from va.train import sweep
+    with console.progress("training epochs of all trials") as progress:
+        results = sweep.run(config, progress=progress)
+    page = sweep_page.write_page(results, config.out)
+    for trial in results["failed"]:
+        console.note(f"failed: {trial['run']}: {trial['message']}")
+    if config.json:
+        console.say(json.dumps(results))
+    else:
+        console.table(f"{results['corpus']['name']}, {results['ranked_on']['split']}", *sweep.table(results))
+        console.say(str(page))
+        console.say(str(config.out / results["best"]["run"]))
+    sweep.require_all(results)
 
 
 @options.stage(app, "evaluate", EvaluateConfig)

@@ -13,8 +13,9 @@ from va.evaluate.config import EvaluateConfig
 from va.evaluate.report import ReportFigures
 from va.extract import pipeline
 from va.extract.config import ExtractConfig
-from va.train import loop
+from va.train import runs
 from va.train.config import TrainConfig
+from va.train.state import Epoch
 
 Modalities = Literal["both", "face", "voice"]
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
@@ -76,7 +77,7 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
                 epochs=_EPOCHS,
                 seed=seed,
             )
-            directory = loop.run(training, epoch_done=_epoch_progress(progress))
+            (directory,) = runs.train([training], epoch_done=_epoch_progress(progress))
         with bar(f"4/4 evaluating ({modalities})") as progress:
             page = out / "report" / modalities
             figures[modalities] = score.run(EvaluateConfig(run=directory, out=page), progress=progress)
@@ -84,8 +85,8 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
     return DemoResult(figures=figures, table=score.table(rows), page=out / "report" / "both" / "index.html")
 
 
-def _epoch_progress(progress: Callable[..., Any]) -> Callable[[loop.Epoch, int], None]:
-    def epoch_done(line: loop.Epoch, epochs: int) -> None:
-        progress(line["epoch"], epochs, f"dev CCC {line['ccc_mean']:.3f}")
+def _epoch_progress(progress: Callable[..., Any]) -> runs.EpochDone:
+    def epoch_done(config: TrainConfig, line: Epoch) -> None:
+        progress(line["epoch"], config.epochs, f"dev CCC {line['ccc_mean']:.3f}")
 
     return epoch_done

@@ -15,13 +15,13 @@ from va.data.corpus import Corpus
 from va.errors import VAError
 from va.evaluate import score
 from va.evaluate.config import EvaluateConfig
-from va.train import checkpoint, loop
+from va.train import checkpoint, runs
 
 
 @pytest.fixture(scope="module")
 def run(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = small.config(tmp_path_factory.mktemp("runs"), epochs=8)
-    return loop.run(config, epoch_done=lambda line, epochs: None)
+    return runs.train([config], epoch_done=lambda config, line: None)[0]
 
 
 def evaluate(run: Path, out: Path, **changes: object) -> dict[str, object]:

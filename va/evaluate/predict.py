@@ -108,8 +108,15 @@ def predict_clips(run: Run, inputs: Inputs, clips: tuple[Clip, ...], *, device: 
     def batch(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return window_set.batch(index)[:4]
 
-    raw = predict_windows(run.head.to(device), inputs=batch, num_windows=len(window_set), batch_size=_BATCH)
-    local_cells: NDArray[np.int64] = window_set.local_cells.cpu().numpy()
+    index = torch.arange(len(window_set), device=device)
+    if run.members:
+        index = index.expand(run.members, -1)
+    raw = predict_windows(
+        run.head.to(device), inputs=batch, index=index, batch_size=max(1, _BATCH // max(1, run.members))
+    )
+    if run.members:
+        raw = WindowPredictions(*(part.mean(axis=0) for part in raw))
+    local_cells: NDArray[np.int64] = window_set.local_cells.numpy()
     frames, ends = [], []
     for span in window_set.spans:
         values, end_time_s = raw.va[span.windows], np.array(span.end_time_s)

@@ -1,11 +1,13 @@
 """A run directory: safetensors for weights, JSON for everything else; nothing in it can execute when loaded.
 
 `<name>-<8 hex>/` holds `run.json` (config, versions, seed, corpus, features, selection), `model.safetensors` (the
-selected epoch), `log.jsonl` (one line per epoch). The digest covers the settings that change results and the
-identities of corpus and features, so a finished directory is reused instead of trained again.
+selected epoch), `log.jsonl` (one line per epoch), and, until it is finished, `state.safetensors` (`va/train/state.py`).
+The digest covers the settings that change results and the identities of corpus and features, so a finished directory is
+reused instead of trained again. An ensemble is a run as well: its weights have a leading axis over its members.
 """
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,11 +19,12 @@ from safetensors.torch import load_file, save_file
 
 from va import files
 from va.errors import VAError
-from va.model.head import VAHead
+from va.model import layers
+from va.model.head import TCNShape, VAHead
 from va.train.config import TrainConfig
 from va.version import __version__
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _HINT: Final = "Give a run directory that 'va train' printed."
 
 
@@ -33,35 +36,45 @@ class Run:
         directory: Where it lies.
         info: `run.json`.
         config: The settings it was trained with.
-        head: The trained head, in evaluation mode, on the CPU.
+        head: The trained head, in evaluation mode, on the CPU; an ensemble's is stacked (`va/model/layers.py`).
+        members: Heads whose mean an ensemble's prediction is; 0 for a run of one head.
     """
 
     directory: Path
     info: dict[str, Any]
     config: TrainConfig
     head: VAHead
+    members: int
 
 
-def make_head(config: TrainConfig, *, frame_dim: int, audio_dim: int, prototypes: torch.Tensor) -> VAHead:
+def make_head(
+    config: TrainConfig, *, frame_dim: int, audio_dim: int, audio_cnn: bool, prototypes: torch.Tensor
+) -> VAHead:
     """Build the head that a config describes; weights come from torch's current seed.
 
     Args:
         config: Architecture settings.
         frame_dim: Length of a frame embedding.
         audio_dim: Length of an audio embedding.
+        audio_cnn: The audio embedding is a log-mel picture.
         prototypes: float32 [regions, text dim].
     """
+    tcn = TCNShape(
+        levels=config.tcn_levels, kernel=config.tcn_kernel, dropout=config.tcn_dropout, causal=config.tcn_causal
+    )
     return VAHead(
         frame_dim=frame_dim,
         audio_dim=audio_dim,
+        audio_cnn=audio_cnn,
         prototypes=prototypes,
         width=config.width,
         num_heads=config.num_heads,
         modalities=config.modalities,
         target=config.target,
-        temporal="gru",
-        fusion="hierarchical",
+        tcn=tcn if config.temporal == "tcn" else None,
+        fusion=config.fusion,
         init_scale=config.region_scale,
+        standardise=config.standardise,
     )
 
 
@@ -78,9 +91,9 @@ def is_finished(directory: Path) -> bool:
     return (directory / "run.json").is_file()
 
 
-def save_head(directory: Path, head: VAHead) -> None:
-    """Write the weights, whole or not at all."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()}
+def save_weights(directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write a head's state dict, whole or not at all."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with files.replacing(directory / "model.safetensors") as temporary:
         save_file(state, temporary)
 
@@ -96,13 +109,15 @@ def load_run(directory: Path) -> Run:
         raise VAError(f"{directory}: has schema {info.get('schema')!r}, this version reads {SCHEMA}", _HINT)
     try:
         config = config_from(info["config"])
-        shape = info["shape"]
+        shape, members = info["shape"], len(info["members"])
         head = make_head(
             config,
             frame_dim=shape["frame_dim"],
             audio_dim=shape["audio_dim"],
+            audio_cnn=shape["audio_cnn"],
             prototypes=torch.zeros(shape["num_regions"], shape["text_dim"]),
         )
+        head = layers.stack([head] * members) if members else head
     except (KeyError, TypeError, ValueError) as error:
         raise VAError(f"{directory / 'run.json'}: is malformed ({error!r})", _HINT) from None
     file = directory / "model.safetensors"
@@ -110,7 +125,7 @@ def load_run(directory: Path) -> Run:
         head.load_state_dict(load_file(file), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise VAError(f"{file}: does not hold this run's weights ({str(error).splitlines()[0]})", _HINT) from None
-    return Run(directory=directory, info=info, config=config, head=head.eval())
+    return Run(directory=directory, info=info, config=config, head=head.eval(), members=members)
 
 
 def config_from(values: dict[str, Any]) -> TrainConfig:
@@ -121,4 +136,5 @@ def config_from(values: dict[str, Any]) -> TrainConfig:
         TypeError: A setting is unknown or missing.
     """
     paths = {name: Path(values[name]) for name in ("corpus", "features", "out")}
-    return TrainConfig(**{**values, **paths, "centers": tuple(values["centers"])})
+    lists = {name: tuple(values[name]) for name in ("centers", "centers_arousal", "seeds")}
+    return TrainConfig(**{**values, **paths, **lists})

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from va.errors import VAError
 from va.settings import argument, outside_digest, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How to train a head on cached features; defaults are the paper's recipe."""
+class HeadSettings:
+    """What every way of training heads on cached features has in common; defaults are the paper's recipe."""
 
     corpus: Path = argument()
     """Corpus manifest, or the folder that holds it."""
@@ -19,9 +20,6 @@ class TrainConfig:
 
     out: Path = outside_digest()
     """Folder for run directories."""
-
-    name: str = outside_digest(default="")
-    """First part of the run directory's name; by default made from the architecture."""
 
     face_encoder: str = ""
     """Frame encoder to use; needed only when the features folder holds several."""
@@ -35,6 +33,27 @@ class TrainConfig:
     target: Literal["frames", "end"] = "frames"
     """A prediction for each half-second cell, or the release's single one at the window's end (settled 4)."""
 
+    temporal: Literal["gru", "tcn"] = "gru"
+    """Temporal model of each modality (table 2)."""
+
+    fusion: Literal["attention", "gated", "hierarchical"] = "hierarchical"
+    """How sound and video meet (table 2); hierarchical is attention, then the gate."""
+
+    tcn_levels: int = 2
+    """Levels of the TCN, each two convolutions dilated twice as far as those before (settled 10)."""
+
+    tcn_kernel: int = 3
+    """Steps under a TCN kernel; odd unless --tcn-causal (settled 10)."""
+
+    tcn_dropout: float = 0.1
+    """Dropout inside the TCN (settled 10); no other part of the head has any."""
+
+    tcn_causal: bool = False
+    """Let the TCN look only at the past."""
+
+    standardise: bool = False
+    """Bring each stored feature to mean 0 and deviation 1 over the training clips (settled 12)."""
+
     width: int = 256
     """Features inside the head: projection, GRU output (both directions together) and fusion (F5, F6, settled 5)."""
 
@@ -46,15 +65,6 @@ class TrainConfig:
 
     stride_s: float = 3.0
     """Distance between windows in seconds (F3); must be that of the audio features."""
-
-    centers: tuple[float, ...] = (-0.66, 0.0, 0.66)
-    """Region centres along each axis, in valence/arousal units (F7)."""
-
-    sigma: float = 0.45
-    """Width of the soft labels' Gaussian, in valence/arousal units (F8, paper eq. 2)."""
-
-    region_weight: float = 0.2
-    """Weight lambda of the region term (F13, paper eq. 6); 0 switches it off."""
 
     region_scale: float = 10.0
     """First value of the learned scale of the region logits; the release keeps it at 10 (R4)."""
@@ -71,6 +81,21 @@ class TrainConfig:
     weight_decay: float = 1e-4
     """AdamW's weight decay, on all parameters (F14)."""
 
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over the steps: as it is, or falling to 0 along half a cosine."""
+
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
+
+    clip_norm: float = 0.0
+    """Largest norm of all gradients together; 0 does not clip."""
+
+    ema: float = 0.0
+    """Decay per step of an exponential moving average of the weights, which is then validated and kept; 0 for none."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Products in 16 bit, on a GPU only; weights, recurrences and losses stay in float32."""
+
     patience: int = 5
     """Stop after so many epochs without a better score on the selection split (R3)."""
 
@@ -81,35 +106,156 @@ class TrainConfig:
     dev_fraction: float = 0.15
     """Share of the training identities that form dev (settled 7)."""
 
-    seed: int = 0
-    """Seed of initialisation, batch order and the choice of dev."""
+    resume: bool = outside_digest(default=True)
+    """Go on from the last whole epoch of the same run if it was interrupted."""
+
+    memory_gb: float = outside_digest(default=0.0)
+    """Memory for features; larger ones are read from a temporary file. 0 for half of what is free."""
+
+    stack: int = outside_digest(default=0)
+    """Trials trained at once where there are several; 0 for as many as fit."""
+
+    deterministic: bool = outside_digest(default=False)
+    """On a GPU, use only algorithms that give the same bits again; slower. On a CPU they all do."""
+
+    tensorboard: bool = outside_digest(default=False)
+    """Write TensorBoard events beside log.jsonl; needs the tensorboard package."""
 
     device: str = outside_digest(default="auto")
     """auto, cpu, cuda or cuda:N; auto takes a GPU when there is one."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        positive = (
-            "width",
-            "num_heads",
-            "sigma",
-            "region_scale",
-            "batch_size",
-            "epochs",
-            "learning_rate",
-            "patience",
-            "window_s",
-            "stride_s",
-        )
-        for name in positive:
+        for name in _POSITIVE:
             self._require(name, getattr(self, name) > 0, "a number above 0")
-        for name in ("region_weight", "weight_decay"):
+        for name in ("weight_decay", "clip_norm", "warmup_steps", "memory_gb", "stack"):
             self._require(name, getattr(self, name) >= 0, "a number of at least 0")
         self._require("width", self.width % (2 * self.num_heads) == 0, "a multiple of twice --num-heads")
         self._require("dev_fraction", 0 < self.dev_fraction < 1, "a number between 0 and 1")
-        ordered = len(self.centers) >= 2 and list(self.centers) == sorted(set(self.centers))
-        self._require("centers", ordered, "at least two different numbers in ascending order")
-        self._require("centers", all(-1 <= value <= 1 for value in self.centers), "numbers in [-1, 1]")
+        for name in ("tcn_dropout", "ema"):
+            self._require(name, 0 <= getattr(self, name) < 1, "a number from 0 to below 1")
+        self._require("tcn_kernel", self.tcn_causal or self.tcn_kernel % 2 == 1, "an odd number, or --tcn-causal")
 
     def _require(self, name: str, condition: bool, expected: str) -> None:
         require(condition, option="--" + name.replace("_", "-"), value=getattr(self, name), expected=expected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(HeadSettings):
+    """How to train a head on cached features: one run, or one per fold and seed."""
+
+    name: str = outside_digest(default="")
+    """First part of the run directory's name; by default made from the architecture."""
+
+    centers: tuple[float, ...] = (-0.66, 0.0, 0.66)
+    """Region centres along each axis, in valence/arousal units (F7); 'va prompts' makes as many texts as regions."""
+
+    centers_arousal: tuple[float, ...] = ()
+    """Centres along the arousal axis, where they differ from --centers."""
+
+    sigma: float = 0.45
+    """Width of the soft labels' Gaussian, in valence/arousal units (F8, paper eq. 2)."""
+
+    region_weight: float = 0.2
+    """Weight lambda of the region term (F13, paper eq. 6); 0 switches it off."""
+
+    region_form: Literal["learned", "release"] = "learned"
+    """What meets the prototypes: a learned view of the fused features, or the raw CLIP feature as in the release (R4),
+    which is refused while CLIP is frozen: no trained parameter would feel it."""
+
+    folds: int = 0
+    """Divide the training identities into so many folds instead of choosing dev by --dev-fraction."""
+
+    fold: int = -1
+    """The fold that takes the place of dev; -1 trains one run per fold."""
+
+    seed: int = 0
+    """Seed of initialisation, batch order, dropout and the choice of dev or folds."""
+
+    ensemble: bool = outside_digest(default=False)
+    """Join the runs of all folds and --seeds: one run whose prediction is their mean."""
+
+    seeds: tuple[int, ...] = outside_digest(default=())
+    """Train one run per seed instead of one with --seed."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        self._require("sigma", self.sigma > 0, "a number above 0")
+        self._require("region_weight", self.region_weight >= 0, "a number of at least 0")
+        for name, axis in zip(("centers", "centers_arousal"), self.axes, strict=True):
+            ordered = len(axis) >= 2 and list(axis) == sorted(set(axis))
+            self._require(name, ordered, "at least two different numbers in ascending order")
+            self._require(name, all(-1 <= value <= 1 for value in axis), "numbers in [-1, 1]")
+        self._check_runs()
+        if self.region_form == "release":
+            raise VAError(
+                "--region-form release: compares the frozen CLIP feature with frozen texts, so nothing would learn "
+                "from it: lambda, centers and sigma would change nothing (docs/method.md, R4)",
+                "Use --region-form learned, or --region-weight 0 for no region term.",
+            )
+
+    def _check_runs(self) -> None:
+        self._require("folds", self.folds == 0 or self.folds >= 2, "0 for none, or at least 2")
+        self._require("fold", -1 <= self.fold < max(self.folds, 0), "a fold from 0 to below --folds")
+        self._require("seeds", len(set(self.seeds)) == len(self.seeds), "different seeds")
+        if self.folds and self.select_on == "val":
+            raise VAError("--folds: chooses on the fold that is left out, not on val", "Leave out --select-on.")
+        if self.ensemble and not (self.folds and self.fold < 0) and len(self.seeds) < 2:
+            raise VAError("--ensemble: there is only one run to join", "Give --folds, --seeds, or both.")
+
+    @property
+    def axes(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Centres along valence and along arousal."""
+        return self.centers, self.centers_arousal or self.centers
+
+
+_POSITIVE = (
+    "width",
+    "num_heads",
+    "tcn_levels",
+    "tcn_kernel",
+    "region_scale",
+    "batch_size",
+    "epochs",
+    "learning_rate",
+    "patience",
+    "window_s",
+    "stride_s",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(HeadSettings):
+    """Which trials 'va sweep-grid' trains: every combination of the lists, each with every seed."""
+
+    centers: tuple[float, ...] = (0.5, 0.66, 0.8, 1.0)
+    """Outer centre c of each trial's grid, {-c, 0, c} on both axes, in valence/arousal units (table 3)."""
+
+    sigmas: tuple[float, ...] = (0.3, 0.45, 0.6)
+    """Widths of the soft labels' Gaussian, in valence/arousal units (table 3)."""
+
+    lambdas: tuple[float, ...] = (0.2,)
+    """Weights of the region term (F13); 0 is trained once for all centres and sigmas, which then change nothing."""
+
+    learning_rates: tuple[float, ...] = ()
+    """AdamW's step sizes, instead of the one of --learning-rate."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of each cell; a seed also draws dev."""
+
+    json: bool = outside_digest(default=False)
+    """Print the results as one JSON object instead of tables and paths."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        for name in ("centers", "sigmas", "lambdas", "seeds"):
+            self._require(name, bool(getattr(self, name)), "at least one number")
+        for name in ("centers", "sigmas", "lambdas", "learning_rates", "seeds"):
+            values = getattr(self, name)
+            self._require(name, len(set(values)) == len(values), "different numbers")
+        self._require("centers", all(0 < value <= 1 for value in self.centers), "numbers above 0 and up to 1")
+        for name in ("sigmas", "learning_rates"):
+            self._require(name, all(value > 0 for value in getattr(self, name)), "numbers above 0")
+        self._require("lambdas", all(value >= 0 for value in self.lambdas), "numbers of at least 0")

@@ -1,96 +1,197 @@
-"""What training reads: corpus, features, prototypes, and which clips it learns from or selects on."""
+"""What training reads: corpus, features, prototypes, and which clips a trial learns from or selects on."""
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from va import settings
 from va.data import corpus as corpora
 from va.data import features, prototypes, windows
-from va.data.corpus import Clip, Corpus
+from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
 from va.data.windows import WindowSet
 from va.errors import VAError
+from va.memory import free_bytes
 from va.train.config import TrainConfig
+
+_CHUNK = 1024
+_AUDIO_PICTURES = "logmel"
+"""The encoder whose features are pictures for a CNN instead of embeddings (settled 10)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Everything that training reads.
+    """What trials of one corpus and one pair of encoders read.
 
     Args:
         corpus: The corpus.
         face: Frame features.
         voice: Audio features.
         prototypes: Of the frame encoder.
-        train: Clips that gradients come from.
-        selection: Clips that choose the epoch.
     """
 
     corpus: Corpus
     face: FeatureStore
     voice: FeatureStore
     prototypes: Prototypes
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What the data decides about a head: sizes, and whether the audio needs the CNN."""
+        regions, text_dim = self.prototypes.values.shape
+        return {
+            "frame_dim": self.face.dim,
+            "audio_dim": self.voice.dim,
+            "audio_cnn": self.voice.encoder == _AUDIO_PICTURES,
+            "num_regions": regions,
+            "text_dim": text_dim,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The clips that gradients come from, and those that choose the epoch."""
+
     train: tuple[Clip, ...]
     selection: tuple[Clip, ...]
 
 
 def open_data(config: TrainConfig) -> Data:
-    """Open corpus and features and divide the clips.
+    """Open corpus and features.
 
     Raises:
-        VAError: Something is missing or does not fit together.
+        VAError: Something is missing.
     """
-    corpus = Corpus.load(config.corpus)
     face = features.choose_store(config.features, kind="frames", name=config.face_encoder, option="--face-encoder")
-    voice = features.choose_store(config.features, kind="audio", name=config.voice_encoder, option="--voice-encoder")
-    found = prototypes.read(face.directory)
-    regions = len(config.centers) ** 2
-    if len(found.texts) != regions:
+    return Data(
+        corpus=Corpus.load(config.corpus),
+        face=face,
+        voice=features.choose_store(config.features, kind="audio", name=config.voice_encoder, option="--voice-encoder"),
+        prototypes=prototypes.read(face.directory),
+    )
+
+
+def check(config: TrainConfig, data: Data) -> None:
+    """Check that settings and features fit together, before anything is trained.
+
+    Raises:
+        VAError: Another number of texts than of regions, or another window than the audio's.
+    """
+    valence, arousal = config.axes
+    texts = len(data.prototypes.texts)
+    if texts != len(valence) * len(arousal):
         raise VAError(
-            f"--centers: {len(config.centers)} values make {regions} regions, but there are {len(found.texts)} texts",
-            "Use as many texts as regions.",
+            f"--centers: {len(valence)} x {len(arousal)} make {len(valence) * len(arousal)} regions, "
+            f"but {data.face.directory} has {texts} texts",
+            "Write as many texts as regions and run 'va prompts', or change --centers.",
         )
-    everyone = corpus.split("train")
+    windows.check_window(data.voice, window_s=config.window_s, stride_s=config.stride_s)
+
+
+def divide(config: TrainConfig, data: Data) -> Division:
+    """Choose a trial's clips (settled 7).
+
+    Raises:
+        VAError: A split without clips or labels, or too few identities.
+    """
+    everyone = data.corpus.split("train")
+    if not everyone:
+        raise VAError(f"{data.corpus.path}: has no training clips", "Give a corpus with a train split.")
     if config.select_on == "val":
-        train, selection = everyone, corpus.split("val")
+        division = Division(train=everyone, selection=data.corpus.split("val"))
     else:
-        dev = corpora.dev_identities(everyone, fraction=config.dev_fraction, seed=config.seed)
-        train = tuple(clip for clip in everyone if clip.identity not in dev)
-        selection = tuple(clip for clip in everyone if clip.identity in dev)
-    return Data(corpus=corpus, face=face, voice=voice, prototypes=found, train=train, selection=selection)
+        if config.folds:
+            held = corpora.identity_folds(everyone, folds=config.folds)[config.fold]
+        else:
+            held = corpora.dev_identities(everyone, fraction=config.dev_fraction, seed=config.seed)
+        division = Division(
+            train=tuple(clip for clip in everyone if clip.identity not in held),
+            selection=tuple(clip for clip in everyone if clip.identity in held),
+        )
+    for name, clips in (("training", division.train), (config.select_on, division.selection)):
+        labels = sum(int(data.corpus.truth(clip).valid.sum()) for clip in clips)
+        if labels < 2:
+            raise VAError(
+                f"{data.corpus.path}: the {name} clips ({len(clips)}) have {labels} valid labels, a CCC needs two",
+                "Check the annotations (-5 is invalid), or choose other clips.",
+            )
+    return division
 
 
-def load_windows(config: TrainConfig, data: Data, clips: tuple[Clip, ...], device: torch.device) -> WindowSet:
-    """Load some clips as the config's windows.
+def load_pool(config: TrainConfig, data: Data, clips: Iterable[Clip], device: torch.device) -> WindowSet:
+    """Load the clips of several trials, each once, as the config's windows.
 
     Raises:
         VAError: Features are missing or do not fit.
     """
+    unique = {clip.id: clip for clip in clips}
     return windows.load(
         data.corpus,
-        clips,
+        list(unique.values()),
         face=data.face,
         voice=data.voice,
         window_s=config.window_s,
         stride_s=config.stride_s,
         at_end=config.target == "end",
         device=device,
+        memory_bytes=config.memory_gb * 1e9 or free_bytes(device) / 2,
     )
 
 
-def identity_of(config: TrainConfig, data: Data) -> dict[str, Any]:
+def read_truths(data: Data, clips: Iterable[Clip]) -> dict[str, Truth]:
+    """Read the annotation of clips, each once."""
+    return {clip.id: data.corpus.truth(clip) for clip in {clip.id: clip for clip in clips}.values()}
+
+
+def moments(pool: WindowSet, windows_of: Tensor, *, modality: str) -> tuple[Tensor, Tensor]:
+    """Measure features for `--standardise` (settled 12).
+
+    Args:
+        pool: The windows.
+        windows_of: int64, those of the training clips.
+        modality: "video" or "audio".
+
+    Returns:
+        float32 [dim] each, on the CPU: mean over valid steps, and 1 / standard deviation (1 for a feature that does not
+        vary). A cell that several windows share counts once for video.
+    """
+    if modality == "video":
+        rows = torch.unique(pool.cells[windows_of.to(pool.cells.device)])
+        values, valid, rows = pool.frames, pool.frame_valid, rows[rows >= 0]
+    else:
+        values, valid, rows = pool.audio, pool.audio_valid, windows_of.to(pool.audio_valid.device)
+
+    def mean_of(change: Callable[[Tensor], Tensor]) -> Tensor:
+        total, count = torch.zeros(values.shape[-1], dtype=torch.float64), 0
+        for some in torch.split(rows, _CHUNK):
+            kept = values[some.to(values.device)].double()[valid[some].to(values.device)].cpu()
+            total, count = total + change(kept).sum(dim=0), count + len(kept)
+        return total / max(count, 1)
+
+    # Two passes, because the variance of numbers far from zero is lost in a mean of squares.
+    mean = mean_of(lambda kept: kept)
+    deviation = mean_of(lambda kept: (kept - mean).square()).sqrt()
+    return mean.float(), torch.where(deviation > 0, 1 / deviation.clamp(min=1e-12), 1.0).float()
+
+
+def identity_of(config: TrainConfig, data: Data, division: Division) -> dict[str, Any]:
     """Collect everything that the weights depend on; paths are replaced by what lies there."""
+    named = dataclasses.replace(config, face_encoder="", voice_encoder="")
     return {
-        "config": settings.as_dict(dataclasses.replace(config, face_encoder="", voice_encoder=""), digest_only=True),
+        "config": settings.as_dict(named, digest_only=True),
         "corpus": data.corpus.digest(),
         "face": data.face.digest,
         "voice": data.voice.digest,
-        "features": settings.digest(
-            {clip.id: [data.face.stamp(clip.id), data.voice.stamp(clip.id)] for clip in data.train + data.selection}
-        ),
+        "features": settings.digest(stamps(data, (*division.train, *division.selection))),
         "prototypes": settings.digest({"values": data.prototypes.values.tolist()}),
     }
+
+
+def stamps(data: Data, clips: Sequence[Clip]) -> dict[str, Any]:
+    """Give the checksums of clips' features."""
+    return {clip.id: [data.face.stamp(clip.id), data.voice.stamp(clip.id)] for clip in clips}

@@ -1,249 +1,278 @@
-"""Stage two: cached features -> a run directory. One training loop, to be read from top to bottom.
+"""The training loop: cached features -> trained heads. To be read from top to bottom.
 
-Run it as `va train CORPUS FEATURES --out RUNS`. Early stopping watches `dev`, a part of the training identities,
-never the split that is reported (settled 7), and scores it by the `abaw` protocol with the code of the final score.
+It trains one trial or many at once (`va/train/stack.py`); each has its own batches, early stop and log, and leaves the
+stack when it stops. Early stopping watches `dev`, a part of the training identities, never the split that is reported
+(settled 7), and scores it by the `abaw` protocol with the code of the final score.
+
+Shapes: N trials, B windows of a batch.
 """
 
-import json
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypedDict
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from va import files, settings
-from va.data.corpus import Corpus
-from va.data.windows import WindowBatch, WindowSet
-from va.device import choose_device
+from va.data.corpus import Truth
+from va.data.windows import ClipSpan, WindowSet
 from va.errors import VAError
 from va.evaluate import assemble, protocol
+from va.model import layers
 from va.model.head import VAHead
 from va.model.inference import predict_windows
-from va.model.prompts import region_centers, soft_labels
-from va.train import checkpoint, losses
 from va.train.config import TrainConfig
-from va.train.data import Data, identity_of, load_windows, open_data
+from va.train.stack import Stack
+from va.train.state import Epoch, TrialState
+
+_VALIDATION_WINDOWS = 512
+"""Windows in a batch of validation, of all trials together; the result does not depend on it beyond rounding."""
 
 
-class Epoch(TypedDict):
-    """One line of `log.jsonl`; losses are means over batches, CCCs are on the selection split (`abaw`)."""
-
-    epoch: int
-    loss: float
-    ccc_loss: float
-    region_kl: float
-    ccc_valence: float
-    ccc_arousal: float
-    ccc_mean: float
-    skipped_batches: int
-    best: bool
-
-
-def run(config: TrainConfig, *, epoch_done: Callable[[Epoch, int], None]) -> Path:
-    """Train one head, or find that it has been trained already.
+@dataclass(kw_only=True, eq=False)
+class Trial:
+    """One run in the making.
 
     Args:
-        config: The stage's settings.
-        epoch_done: Called after each epoch with its log line and the number of epochs.
-
-    Returns:
-        The run directory.
-
-    Raises:
-        VAError: Corpus or features are missing or do not fit together; nothing is written then.
+        config: Its settings.
+        train: Clips that gradients come from.
+        selection: Clips that choose the epoch.
+        state: Where it stands; changed by `fit`.
+        failure: Why it ended early, or None.
+        seconds: Time spent in "train", "validate" and "save" while it was in a stack, of the whole stack.
     """
-    data = open_data(config)
-    identity = identity_of(config, data)
-    name = config.name or f"gru-{'hierarchical' if config.modalities == 'both' else config.modalities}"
-    directory = config.out / f"{name}-{settings.digest(identity)}"
-    if checkpoint.is_finished(directory):
-        return directory
-    device = choose_device(config.device)
-    train_set = load_windows(config, data, data.train, device)
-    selection_set = load_windows(config, data, data.selection, device)
-    torch.manual_seed(config.seed)
-    head = checkpoint.make_head(
-        config,
-        frame_dim=data.face.dim,
-        audio_dim=data.voice.dim,
-        prototypes=torch.from_numpy(data.prototypes.values),
-    ).to(device)
-    directory.mkdir(parents=True, exist_ok=True)
-    log: list[Epoch] = []
 
-    def keep(line: Epoch) -> None:
-        log.append(line)
-        if line["best"]:
-            checkpoint.save_head(directory, head)
-        files.write_text(directory / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
-        epoch_done(line, config.epochs)
+    config: TrainConfig
+    train: tuple[ClipSpan, ...]
+    selection: tuple[ClipSpan, ...]
+    state: TrialState
+    failure: VAError | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("train", "validate", "save"), 0.0))
 
-    fit(config, head, train_set, selection_set, data.corpus, epoch_done=keep)
-    files.write_json(directory / "run.json", _describe(config, data, identity, log))
-    return directory
+    @property
+    def is_done(self) -> bool:
+        """Whether it has no epochs left, stopped early or failed."""
+        state, config = self.state, self.config
+        waited = state.epoch - state.best_epoch >= config.patience
+        return self.failure is not None or state.epoch >= config.epochs or waited
 
 
 def fit(
-    config: TrainConfig,
+    trials: Sequence[Trial],
+    pool: WindowSet,
+    truths: Mapping[str, Truth],
     head: VAHead,
-    train_set: WindowSet,
-    selection_set: WindowSet,
-    corpus: Corpus,
     *,
-    epoch_done: Callable[[Epoch], None],
+    epoch_done: Callable[[Trial, dict[str, Tensor] | None], None],
 ) -> None:
-    """Train a head in place by L = L_CCC + lambda L_KL (paper eq. 6) until the selection score stops rising.
+    """Train until each trial's selection score has stopped rising.
 
     Args:
-        config: The stage's settings.
-        head: On the sets' device.
-        train_set: Windows that gradients come from.
-        selection_set: Windows that choose the epoch.
-        corpus: Gives the labels of the selection clips.
-        epoch_done: Called after each epoch; its `best` says whether the head's weights are the best so far.
-
-    Raises:
-        VAError: The loss is not finite, or no batch has two valid labels.
+        trials: At least one; of one architecture.
+        pool: Windows of all their clips; training happens on its device.
+        truths: Annotation of each selection clip, by id.
+        head: A head of the trials' architecture, without a trial axis.
+        epoch_done: Called with each trial after each of its epochs, its state and log up to date, and with its head's
+            state dict where the epoch is the best so far.
     """
-    device = train_set.cells.device
-    centers = region_centers(config.centers).to(device)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    # A stream of its own: the order of batches must not depend on how many numbers initialisation took.
-    order = torch.Generator().manual_seed(config.seed)
-    best, best_epoch = -np.inf, 0
-    for epoch in range(1, config.epochs + 1):
-        head.train()
-        sums = torch.zeros(2, device=device)
-        steps = skipped = 0
-        shuffled = torch.randperm(len(train_set), generator=order).to(device)
-        for index in torch.split(shuffled, config.batch_size):
-            batch = train_set.batch(index)
-            if int(batch.target_valid.sum()) < 2:
-                skipped += 1  # a CCC of fewer than two labels is undefined (settled 8)
-                continue
-            ccc, kl = objective(head, batch, centers=centers, sigma=config.sigma)
-            loss = ccc + config.region_weight * kl
-            _require_finite(loss, epoch=epoch, step=steps + 1)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            sums += torch.stack([ccc.detach(), kl.detach()])
-            steps += 1
-        if not steps:
-            raise VAError("no training batch has two valid labels", "Check the annotations of the training split.")
-        score = validate(head, selection_set, corpus, batch_size=config.batch_size)
-        is_best = score["ccc_mean"]["value"] > best
-        if is_best:
-            best, best_epoch = score["ccc_mean"]["value"], epoch
-        epoch_done(_line(epoch, sums / steps, config.region_weight, score, skipped=skipped, best=is_best))
-        if not best_epoch:
-            raise VAError(
-                f"the {config.select_on} split has no score, so no epoch can be chosen",
-                "Check that its clips have at least two valid labels, or raise --dev-fraction.",
-            )
-        if epoch - best_epoch >= config.patience:
-            break
+    labels = pool.num_labels()
+    running = [trial for trial in trials if not trial.is_done]
+    while running:
+        stack = Stack(
+            head,
+            configs=[trial.config for trial in running],
+            states=[trial.state for trial in running],
+            device=pool.device,
+        )
+        together = running
+        while len(running) == len(together):
+            started = time.perf_counter()
+            means = _train_epoch(stack, together, pool, labels)
+            trained = time.perf_counter()
+            scores = _validate(stack, together, pool, truths)
+            validated = time.perf_counter()
+            for place, (trial, kept) in enumerate(zip(together, stack.states(), strict=True)):
+                score = scores[place]
+                if trial.failure is None and score is not None:
+                    _close_epoch(trial, kept, means[place], score)
+                if trial.failure is None:
+                    best = trial.state.best_epoch == trial.state.epoch
+                    epoch_done(trial, layers.trial_state(stack.answering, place) if best else None)
+            parts = {"train": trained - started, "validate": validated - trained}
+            parts["save"] = time.perf_counter() - validated
+            for trial in together:
+                trial.seconds = {name: trial.seconds[name] + spent for name, spent in parts.items()}
+            running = [trial for trial in together if not trial.is_done]
 
 
-def objective(head: VAHead, batch: WindowBatch, *, centers: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-    """Compute the two terms of paper eq. 6 on one batch: L_CCC and L_KL, scalars with gradient.
+@dataclass(frozen=True, kw_only=True)
+class _Means:
+    """An epoch's mean losses, and the batches it skipped."""
+
+    ccc_loss: float
+    region_kl: float
+    skipped: int
+
+
+def _train_epoch(stack: Stack, trials: Sequence[Trial], pool: WindowSet, labels: Tensor) -> list[_Means]:
+    """Go once through each trial's windows; what went wrong is in `failure`."""
+    index = draw_batches(trials, labels)
+    enough = labels[index].sum(dim=-1) >= 2  # a CCC of fewer than two labels is undefined (settled 8)
+    num_batches = [-(-len(windows_of(trial.train)) // trial.config.batch_size) for trial in trials]
+    total_steps = [trial.config.epochs * count for trial, count in zip(trials, num_batches, strict=True)]
+    on_device = index.to(pool.device)
+    stack.head.train()
+    lost = [
+        stack.step(pool.batch(on_device[step]), active=active, total_steps=total_steps)
+        for step, active in enumerate(enough.tolist())
+    ]
+    both = torch.stack(lost).cpu().double()  # the first wait for the device in the epoch
+    means = []
+    for place, trial in enumerate(trials):
+        made = enough[:, place]
+        losses = both[made, place]
+        _look_for_failure(trial, losses, index[made, place], pool)
+        ccc, kl = losses.mean(dim=0).tolist()
+        means.append(_Means(ccc_loss=ccc, region_kl=kl, skipped=num_batches[place] - int(made.sum())))
+    return means
+
+
+def draw_batches(trials: Sequence[Trial], labels: Tensor) -> Tensor:
+    """Shuffle each trial's windows by its own generator and cut them into batches.
+
+    All batches of an epoch have one size: the last is filled up with windows of padding, whose labels are invalid, and
+    a trial that has fewer batches than another waits with empty ones. So nothing depends on the company.
 
     Args:
-        head: In training mode, on the batch's device.
-        batch: With at least two valid labels.
-        centers: float32 [R, 2].
-        sigma: Width of the soft labels (paper eq. 2).
+        trials: Their states' generators advance.
+        labels: int64 [windows + 1], valid labels of each window; gives the number of windows.
+
+    Returns:
+        int64 [batches, N, B] on the CPU, -1 for padding.
     """
-    output = head(batch.frames, batch.frame_valid, batch.audio, batch.audio_valid)
-    soft = soft_labels(batch.target, centers, sigma)
-    return (
-        losses.ccc_loss(output.va, batch.target, batch.target_valid),
-        losses.region_kl(output.region_logits, soft, batch.target_valid),
+    size = trials[0].config.batch_size
+    rows = []
+    for trial in trials:
+        own = windows_of(trial.train)
+        generator = torch.Generator()
+        generator.set_state(trial.state.order)
+        shuffled = own[torch.randperm(len(own), generator=generator)]
+        trial.state.order = generator.get_state()
+        rows.append(torch.nn.functional.pad(shuffled, (0, -len(own) % size), value=-1).view(-1, size))
+    longest = max(len(row) for row in rows)
+    return torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - len(row)), value=-1) for row in rows], dim=1)
+
+
+def _look_for_failure(trial: Trial, losses: Tensor, index: Tensor, pool: WindowSet) -> None:
+    if not len(losses):
+        trial.failure = VAError(
+            "no training batch has two valid labels", "Check the annotations of the training split."
+        )
+        return
+    bad = (~losses.isfinite()).any(dim=1).nonzero()
+    if not len(bad):
+        return
+    step = int(bad[0])
+    windows = set(index[step].tolist())
+    clips = [span.clip.id for span in trial.train if windows & set(range(span.windows.start, span.windows.stop))]
+    what = f"the loss is {losses[step].sum().item()} in step {step + 1} (clips {', '.join(clips)}) of"
+    trial.failure = _not_finite(trial, what)
+
+
+def _not_finite(trial: Trial, what: str) -> VAError:
+    best = trial.state.best_epoch
+    kept = f"the weights of epoch {best} are kept" if best else "no weights are kept"
+    return VAError(
+        f"{what} epoch {trial.state.epoch + 1}; {kept}",
+        "Lower --learning-rate, set --clip-norm 1, or check the features with 'va verify'.",
     )
 
 
-def validate(head: VAHead, window_set: WindowSet, corpus: Corpus, *, batch_size: int) -> protocol.Score:
-    """Score a head on every annotated frame of some clips (`abaw` protocol, settled 6).
+def _validate(
+    stack: Stack, trials: Sequence[Trial], pool: WindowSet, truths: Mapping[str, Truth]
+) -> list[protocol.Score | None]:
+    """Score each trial on every annotated frame of its selection clips (`abaw` protocol, settled 6).
 
-    Args:
-        head: On the set's device.
-        window_set: Windows of the clips.
-        corpus: Gives their labels.
-        batch_size: Windows at once.
+    None for a trial that has failed, or fails here, because its last update left weights that are not finite.
     """
 
     def inputs(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return window_set.batch(index)[:4]
+        return pool.batch(index)[:4]
 
-    predictions = predict_windows(head, inputs=inputs, num_windows=len(window_set), batch_size=batch_size)
-    local_cells = window_set.local_cells.cpu().numpy()
-    clips = [
-        assemble.frames_from_windows(
-            span.clip.id,
-            values=predictions.va[span.windows],
-            cells=local_cells[span.windows],
-            num_cells=span.cells,
-            end_time_s=np.array(span.end_time_s),
-            truth=corpus.truth(span.clip),
+    own = [windows_of(trial.selection) for trial in trials]
+    index = torch.nn.utils.rnn.pad_sequence(own, batch_first=True, padding_value=-1).to(pool.device)
+    predictions = predict_windows(
+        stack.answering, inputs=inputs, index=index, batch_size=max(1, _VALIDATION_WINDOWS // len(trials))
+    )
+    scores: list[protocol.Score | None] = []
+    for place, trial in enumerate(trials):
+        values = predictions.va[place, : len(own[place])]
+        if trial.failure is None and not np.isfinite(values).all():
+            trial.failure = _not_finite(trial, "a prediction is not finite after")
+        scores.append(None if trial.failure else score_windows(values, trial.selection, pool, truths))
+    return scores
+
+
+def score_windows(
+    values: NDArray[np.float64], spans: Sequence[ClipSpan], pool: WindowSet, truths: Mapping[str, Truth]
+) -> protocol.Score:
+    """Score predictions of some clips' windows by the `abaw` protocol, without an interval.
+
+    Args:
+        values: float64 [windows or more, T, 2], in the order of `spans`.
+        spans: The clips.
+        pool: Gives the windows' cells.
+        truths: Annotation of each clip, by id.
+    """
+    clips, first = [], 0
+    for span in spans:
+        count = span.windows.stop - span.windows.start
+        clips.append(
+            assemble.frames_from_windows(
+                span.clip.id,
+                values=values[first : first + count],
+                cells=pool.local_cells[span.windows].numpy(),
+                num_cells=span.cells,
+                end_time_s=np.array(span.end_time_s),
+                truth=truths[span.clip.id],
+            )
         )
-        for span in window_set.spans
-    ]
+        first += count
     return protocol.score_abaw(clips, resamples=1, seed=0)
 
 
-def _require_finite(loss: Tensor, *, epoch: int, step: int) -> None:
-    if not torch.isfinite(loss):
-        raise VAError(
-            f"the loss is {loss.item()} in epoch {epoch}, step {step}",
-            "Lower --learning-rate, or check the features with 'va extract'.",
+def _close_epoch(trial: Trial, kept: TrialState, means: _Means, score: protocol.Score) -> None:
+    """Bring a trial's state up to date: the stack's tensors, the score, the log."""
+    state, mean = trial.state, score["ccc_mean"]["value"]
+    is_best = mean > state.best_score
+    state.weights, state.moments, state.ema = kept.weights, kept.moments, kept.ema
+    state.dropout, state.steps = kept.dropout, kept.steps
+    state.epoch += 1
+    if is_best:
+        state.best_epoch, state.best_score = state.epoch, mean
+    elif not state.best_epoch:
+        trial.failure = VAError(
+            f"the {trial.config.select_on} split has no score, so no epoch can be chosen",
+            "Check that its clips have at least two valid labels, or raise --dev-fraction.",
         )
-
-
-def _line(epoch: int, means: Tensor, region_weight: float, score: protocol.Score, *, skipped: int, best: bool) -> Epoch:
-    ccc_loss, region_kl = means.tolist()
-    return Epoch(
-        epoch=epoch,
-        loss=ccc_loss + region_weight * region_kl,
-        ccc_loss=ccc_loss,
-        region_kl=region_kl,
-        ccc_valence=score["ccc_valence"]["value"],
-        ccc_arousal=score["ccc_arousal"]["value"],
-        ccc_mean=score["ccc_mean"]["value"],
-        skipped_batches=skipped,
-        best=best,
+        return
+    state.log.append(
+        Epoch(
+            epoch=state.epoch,
+            loss=means.ccc_loss + trial.config.region_weight * means.region_kl,
+            ccc_loss=means.ccc_loss,
+            region_kl=means.region_kl,
+            ccc_valence=score["ccc_valence"]["value"],
+            ccc_arousal=score["ccc_arousal"]["value"],
+            ccc_mean=mean,
+            skipped_batches=means.skipped,
+            best=is_best,
+        )
     )
 
 
-def _describe(config: TrainConfig, data: Data, identity: dict[str, Any], log: list[Epoch]) -> dict[str, Any]:
-    best = max((line for line in log if line["best"]), key=lambda line: line["epoch"])
-    return {
-        "schema": checkpoint.SCHEMA,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": settings.as_dict(config),
-        "identity": identity,
-        "shape": {
-            "frame_dim": data.face.dim,
-            "audio_dim": data.voice.dim,
-            "num_regions": len(data.prototypes.texts),
-            "text_dim": int(data.prototypes.values.shape[1]),
-        },
-        "corpus": {
-            "name": data.corpus.name,
-            "path": str(data.corpus.path),
-            "synthetic": data.corpus.synthetic,
-        },
-        "features": {"face": str(data.face.directory.absolute()), "voice": str(data.voice.directory.absolute())},
-        "demo_encoders": bool(data.face.identity.get("demo") or data.voice.identity.get("demo")),
-        "region_texts": list(data.prototypes.texts),
-        "selection": {
-            "split": config.select_on,
-            "clips": [clip.id for clip in data.selection],
-            "epoch": best["epoch"],
-            "ccc_mean": best["ccc_mean"],
-        },
-        "train_clips": [clip.id for clip in data.train],
-        "versions": checkpoint.versions(),
-    }
+def windows_of(spans: Sequence[ClipSpan]) -> Tensor:
+    """List the windows of some clips, in order: int64."""
+    return torch.cat([torch.arange(span.windows.start, span.windows.stop) for span in spans])

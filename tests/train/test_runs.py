@@ -1,7 +1,8 @@
-"""The training loop on cached features: what it writes, what it may look at, and what stops it."""
+"""Runs on cached features: what they write, what they may look at, and what stops them."""
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,26 +10,31 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_corpus import AUDIO_DIM, FRAME_DIM, Small, build, identity
+from small_corpus import FRAME_DIM, Small, build, identity
 
 from va.data import corpus as corpora
-from va.data.corpus import Corpus
+from va.data.corpus import Corpus, Truth
 from va.data.features import FeatureStore, Source
+from va.data.windows import WindowSet
 from va.errors import VAError
 from va.evaluate import predict
+from va.model.head import VAHead
 from va.model.inference import predict_windows
 from va.model.prompts import region_centers, soft_labels
-from va.train import checkpoint, loop
+from va.train import checkpoint, loop, runs
 from va.train.config import TrainConfig
-from va.train.data import load_windows, open_data
+from va.train.data import divide, load_pool, open_data, read_truths
+from va.train.state import Epoch
+
+CPU = torch.device("cpu")
 
 
-def quiet(line: loop.Epoch, epochs: int) -> None:
+def quiet(config: TrainConfig, line: Epoch) -> None:
     """Hear nothing."""
 
 
 def train(config: TrainConfig) -> Path:
-    return loop.run(config, epoch_done=quiet)
+    return runs.train([config], epoch_done=quiet)[0]
 
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -71,8 +77,8 @@ def test_another_seed_is_another_run(small: Small, tmp_path: Path) -> None:
 def test_a_finished_run_is_reused(small: Small, tmp_path: Path) -> None:
     directory = train(small.config(tmp_path, epochs=1))
     heard: list[int] = []
-    again = loop.run(small.config(tmp_path, epochs=1), epoch_done=lambda line, epochs: heard.append(epochs))
-    assert again == directory
+    again = runs.train([small.config(tmp_path, epochs=1)], epoch_done=lambda config, line: heard.append(1))
+    assert again == [directory]
     assert heard == []
 
 
@@ -118,9 +124,13 @@ def test_early_stopping_keeps_the_best_epoch(small: Small, tmp_path: Path) -> No
     run = checkpoint.load_run(directory)
     assert run.info["selection"]["epoch"] == best["epoch"]
     data = open_data(run.config)
-    selection = load_windows(run.config, data, data.selection, torch.device("cpu"))
-    score = loop.validate(run.head, selection, data.corpus, batch_size=16)
-    assert score["ccc_mean"]["value"] == pytest.approx(best["ccc_mean"], abs=1e-9)
+    clips = divide(run.config, data).selection
+    selection = load_pool(run.config, data, clips, CPU)
+    found = predict_windows(
+        run.head, inputs=lambda i: selection.batch(i)[:4], index=torch.arange(len(selection)), batch_size=16
+    )
+    score = loop.score_windows(found.va, selection.spans, selection, read_truths(data, clips))
+    assert score["ccc_mean"]["value"] == pytest.approx(best["ccc_mean"], abs=1e-6)
 
 
 @pytest.mark.parametrize("modalities", ["both", "face", "voice"])
@@ -147,13 +157,13 @@ def test_the_region_term_teaches_the_regions(small: Small, tmp_path: Path) -> No
         for weight in (0.0, 0.2):
             run = checkpoint.load_run(train(small.config(tmp_path, seed=seed, region_weight=weight)))
             data = open_data(run.config)
-            held_out = load_windows(run.config, data, data.corpus.split("val"), torch.device("cpu"))
+            held_out = load_pool(run.config, data, data.corpus.split("val"), CPU)
             everything = held_out.batch(torch.arange(len(held_out)))
             regions = torch.from_numpy(
                 predict_windows(
                     run.head,
                     inputs=lambda index, s=held_out: s.batch(index)[:4],
-                    num_windows=len(held_out),
+                    index=torch.arange(len(held_out)),
                     batch_size=64,
                 ).regions
             )
@@ -163,36 +173,59 @@ def test_the_region_term_teaches_the_regions(small: Small, tmp_path: Path) -> No
     assert min(differences) > 0
 
 
-def test_batches_without_two_labels_are_skipped_and_counted(small: Small, tmp_path: Path) -> None:
-    config = small.config(tmp_path, epochs=1, batch_size=1)
+def prepared(config: TrainConfig) -> tuple[loop.Trial, WindowSet, dict[str, Truth], VAHead]:
+    """Everything that `loop.fit` takes, for one trial."""
     data = open_data(config)
-    cpu = torch.device("cpu")
-    train_set = load_windows(config, data, data.train, cpu)
-    train_set.target_valid[:] = False
-    train_set.target_valid[:20] = True  # cells of the first window of the first clip
-    lines: list[loop.Epoch] = []
-    torch.manual_seed(0)
-    head = checkpoint.make_head(
-        config, frame_dim=FRAME_DIM, audio_dim=AUDIO_DIM, prototypes=torch.from_numpy(data.prototypes.values)
-    )
-    selection = load_windows(config, data, data.selection, cpu)
-    loop.fit(config, head, train_set, selection, data.corpus, epoch_done=lines.append)
+    division = divide(config, data)
+    pool = load_pool(config, data, (*division.train, *division.selection), CPU)
+    (planned,) = runs.plan([config])
+    return runs.make_trial(planned, pool), pool, read_truths(data, division.selection), runs.make_head(planned)
+
+
+def test_batches_without_two_labels_are_skipped_and_counted(small: Small, tmp_path: Path) -> None:
+    trial, pool, truths, head = prepared(small.config(tmp_path, epochs=1, batch_size=1))
+    pool.target_valid[:] = False
+    pool.target_valid[:20] = True  # cells of the first window of the first clip
+    before = {name: tensor.clone() for name, tensor in trial.state.weights.items()}
+    loop.fit([trial], pool, truths, head, epoch_done=lambda trial, best: None)
     # Windows from 0, 3 and 6 s see labels of the first 10 s.
-    assert lines[0]["skipped_batches"] == len(train_set) - 3
-    train_set.target_valid[:] = False
-    with pytest.raises(VAError, match="no training batch has two valid labels"):
-        loop.fit(config, head, train_set, selection, data.corpus, epoch_done=lines.append)
+    assert trial.state.log[0]["skipped_batches"] == len(loop.windows_of(trial.train)) - 3
+    assert trial.state.steps == 3
+    assert not torch.equal(trial.state.weights["output.weight"], before["output.weight"])
+    trial, pool, truths, head = prepared(small.config(tmp_path, epochs=1, batch_size=1))
+    pool.target_valid[:] = False
+    loop.fit([trial], pool, truths, head, epoch_done=lambda trial, best: None)
+    assert trial.failure is not None and "no training batch has two valid labels" in trial.failure.message
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(small: Small, tmp_path: Path) -> None:
-    with pytest.raises(VAError, match=r"the loss is (nan|inf) in epoch"):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(small: Small, tmp_path: Path) -> None:
+    """One clip's features are ruined after the first epoch: its batch is named, the good weights stay."""
+    config = small.config(tmp_path, epochs=3)
+    trial, pool, truths, head = prepared(config)
+    ruined = trial.train[2]
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def ruin(trial: loop.Trial, best: dict[str, torch.Tensor] | None) -> None:
+        kept.append({name: tensor.clone() for name, tensor in (best or {}).items()})
+        pool.frames[int(pool.cells[ruined.windows.start, 0])] = float("nan")
+
+    loop.fit([trial], pool, truths, head, epoch_done=ruin)
+    assert trial.failure is not None
+    told = r"the loss is nan in step \d+ \(clips .*" + ruined.clip.id + r".*\) of epoch 2"
+    assert re.search(told, trial.failure.message)
+    assert "the weights of epoch 1 are kept" in trial.failure.message
+    assert len(kept) == 1 and all(tensor.isfinite().all() for tensor in kept[0].values())
+
+
+def test_a_learning_rate_that_explodes_is_told_in_two_lines(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(VAError, match=r"(the loss|a prediction) is .* epoch 1; no weights are kept"):
         train(small.config(tmp_path, learning_rate=1e30))
 
 
 def test_padding_and_other_windows_in_the_batch_change_nothing(small: Small, tmp_path: Path) -> None:
     run = checkpoint.load_run(train(small.config(tmp_path, epochs=1)))
     data = open_data(run.config)
-    held_out = load_windows(run.config, data, data.corpus.split("val"), torch.device("cpu"))
+    held_out = load_pool(run.config, data, data.corpus.split("val"), CPU)
     together = run.head(*held_out.batch(torch.arange(len(held_out)))[:4]).va
     alone = torch.cat([run.head(*held_out.batch(torch.tensor([i]))[:4]).va for i in range(len(held_out))])
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=0)
@@ -204,7 +237,9 @@ def test_padding_and_other_windows_in_the_batch_change_nothing(small: Small, tmp
     ("changes", "message"),
     [
         ({"window_s": 8.0}, "has windows of 10 s every 3 s, not 8 s every 3 s"),
-        ({"centers": (-0.66, 0.66)}, "2 values make 4 regions, but there are 9 texts"),
+        ({"centers": (-0.66, 0.66)}, "2 x 2 make 4 regions, but .* has 9 texts"),
+        ({"folds": 9}, "9 folds need as many identities, the training split has 8"),
+        ({"precision": "bfloat16"}, "needs a GPU"),
         ({"face_encoder": "clip-vit-b-16"}, "has no frames encoder 'clip-vit-b-16'"),
         ({"device": "warp"}, "--device"),
     ],

@@ -1,0 +1,61 @@
+"""Several finished runs as one whose prediction is their mean: `va train --folds 5 --seeds 0,1,2 --ensemble`.
+
+The members are trained as one stack and stay one: the ensemble's weights are theirs with a leading axis, so that it is
+loaded, evaluated and used like any other run.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from va import files, settings
+from va.model import layers
+from va.train import checkpoint
+from va.train.config import TrainConfig
+from va.train.runs import describe
+
+_TAKEN: Final = ("shape", "corpus", "features", "demo_encoders", "region_texts", "train_clips")
+"""What an ensemble's `run.json` has from its first member; the clips serve the baselines of a report."""
+
+
+def join(config: TrainConfig, members: list[Path]) -> Path:
+    """Write the ensemble of finished runs of one architecture, or find that it is there.
+
+    Args:
+        config: The settings that the members were expanded from.
+        members: Their directories, at least two.
+
+    Returns:
+        The ensemble's directory, beside the members.
+
+    Raises:
+        VAError: A member cannot be loaded.
+    """
+    names = [member.name for member in members]
+    directory = config.out / f"{config.name or describe(config)}-ensemble-{settings.digest({'members': names})}"
+    if checkpoint.is_finished(directory):
+        return directory
+    loaded = [checkpoint.load_run(member) for member in members]
+    first = loaded[0]
+    checkpoint.save_weights(directory, layers.stack([run.head for run in loaded]).state_dict())
+    scores = [run.info["selection"]["ccc_mean"] for run in loaded]
+    identity = {"members": [run.info["identity"] for run in loaded]}
+    info = {
+        "schema": checkpoint.SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": settings.as_dict(config),
+        "identity": {**identity, "face": first.info["identity"]["face"], "voice": first.info["identity"]["voice"]},
+        **{name: first.info[name] for name in _TAKEN},
+        "members": names,
+        "selection": {
+            "split": "each member's own split",
+            "clips": first.info["selection"]["clips"],
+            "epoch": [run.info["selection"]["epoch"] for run in loaded],
+            "ccc_mean": float(torch.tensor(scores, dtype=torch.float64).mean()),
+        },
+        "versions": checkpoint.versions(),
+    }
+    files.write_json(directory / "run.json", info)
+    return directory

@@ -1,0 +1,310 @@
+"""Settings -> run directories: finds what is done, trains the rest together, keeps every epoch.
+
+Run it as `va train CORPUS FEATURES --out RUNS`. Sweeps, ablations and folds are lists of settings; they all come here.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from va import files, settings
+from va.data.corpus import Truth
+from va.data.windows import WindowSet
+from va.device import choose_device
+from va.errors import VAError
+from va.memory import free_bytes
+from va.model.head import VAHead
+from va.train import checkpoint, loop
+from va.train import state as states
+from va.train.config import TrainConfig
+from va.train.data import Data, Division, check, divide, identity_of, load_pool, moments, open_data, read_truths
+from va.train.events import EventLog
+from va.train.loop import Trial
+from va.train.state import Epoch, TrialState
+
+EpochDone = Callable[[TrainConfig, Epoch], None]
+
+_OWN: Final = (
+    "seed",
+    "fold",
+    "sigma",
+    "centers",
+    "centers_arousal",
+    "region_weight",
+    "region_scale",
+    "learning_rate",
+    "weight_decay",
+    "schedule",
+    "warmup_steps",
+    "clip_norm",
+    "epochs",
+    "patience",
+)
+"""Settings that trials of one stack may differ in: none of them shapes the head or a batch."""
+
+_DROPOUT_STREAM: Final = 0x5EED
+"""Sets the seed of a trial's dropout apart from that of its batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A run that is wanted.
+
+    Args:
+        config: Its settings.
+        directory: Where it lies, or will.
+        data: What it reads.
+        division: Its clips.
+        identity: What its weights depend on.
+    """
+
+    config: TrainConfig
+    directory: Path
+    data: Data
+    division: Division
+    identity: dict[str, Any]
+
+
+class TrialsFailed(VAError):
+    """Some trials failed; the others are finished.
+
+    Args:
+        failures: Why, by run directory.
+    """
+
+    def __init__(self, failures: dict[Path, VAError], *, of: int) -> None:
+        first, error = next(iter(failures.items()))
+        if of == 1:
+            super().__init__(error.message, error.hint)
+        else:
+            super().__init__(f"{len(failures)} of {of} trials failed, first {first.name}: {error.message}", error.hint)
+        self.failures = failures
+
+
+def expand(config: TrainConfig) -> list[TrainConfig]:
+    """List the single runs that settings stand for: one, or one per fold and seed."""
+    seeds = config.seeds or (config.seed,)
+    folds = range(config.folds) if config.folds and config.fold < 0 else (config.fold,)
+    return [replace(config, seed=seed, fold=fold, seeds=(), ensemble=False) for fold in folds for seed in seeds]
+
+
+def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path]:
+    """Train runs, or find that they have been trained already.
+
+    Runs that differ only in what does not shape the head are trained together; everything is checked before anything
+    is trained.
+
+    Args:
+        configs: Single runs, as `expand` gives them.
+        epoch_done: Called with a run's settings and log line after each of its epochs.
+
+    Returns:
+        The run directories, in the order of `configs`.
+
+    Raises:
+        VAError: Corpus or features are missing or do not fit together; nothing is written then.
+        TrialsFailed: Some runs failed on the way; the others are finished.
+    """
+    planned = plan(configs)
+    failures: dict[Path, VAError] = {}
+    for group in _groups(one for one in planned if not checkpoint.is_finished(one.directory)):
+        failures |= _train_group(group, epoch_done)
+    if failures:
+        raise TrialsFailed(failures, of=len(planned))
+    return [one.directory for one in planned]
+
+
+def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
+    """Open what runs need, check that it fits, and name their directories.
+
+    Raises:
+        VAError: Corpus or features are missing or do not fit together.
+    """
+    opened: dict[tuple[Any, ...], Data] = {}
+    divided: dict[tuple[Any, ...], Division] = {}
+    planned = []
+    for config in configs:
+        source = (config.corpus, config.features, config.face_encoder, config.voice_encoder)
+        data = opened.setdefault(source, opened.get(source) or open_data(config))
+        check(config, data)
+        _check_device(config)
+        chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
+        division = divided.setdefault(chosen, divided.get(chosen) or divide(config, data))
+        identity = identity_of(config, data, division)
+        directory = config.out / f"{config.name or describe(config)}-{settings.digest(identity)}"
+        planned.append(Planned(config=config, directory=directory, data=data, division=division, identity=identity))
+    return planned
+
+
+def describe(config: TrainConfig) -> str:
+    """Name an architecture, e.g. `gru-hierarchical` or `tcn-face`."""
+    return f"{config.temporal}-{config.fusion if config.modalities == 'both' else config.modalities}"
+
+
+def _check_device(config: TrainConfig) -> None:
+    device = choose_device(config.device)
+    if config.precision != "float32" and device.type != "cuda":
+        raise VAError(f"--precision {config.precision}: needs a GPU", "Leave it out to train in float32.")
+    if config.deterministic and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+
+
+def _groups(planned: Iterable[Planned]) -> list[list[Planned]]:
+    """Put runs together that can be one stack."""
+    groups: dict[str, list[Planned]] = {}
+    for one in planned:
+        common = {name: value for name, value in one.identity["config"].items() if name not in _OWN}
+        places = {name: getattr(one.config, name) for name in ("corpus", "features", "face_encoder", "voice_encoder")}
+        key = json.dumps([common, places, one.config.device], sort_keys=True, default=str)
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
+
+
+def _train_group(group: list[Planned], epoch_done: EpochDone) -> dict[Path, VAError]:
+    """Train runs of one architecture on one set of features, as many at once as fit."""
+    first = group[0]
+    device = choose_device(first.config.device)
+    clips = [clip for one in group for clip in (*one.division.train, *one.division.selection)]
+    pool = load_pool(first.config, first.data, clips, device)
+    truths = read_truths(first.data, [clip for one in group for clip in one.division.selection])
+    at_once = first.config.stack or _fitting(first, device)
+    failures: dict[Path, VAError] = {}
+    for start in range(0, len(group), at_once):
+        failures |= _train_stack(group[start : start + at_once], pool, truths, epoch_done)
+    return failures
+
+
+def _train_stack(
+    planned: list[Planned], pool: WindowSet, truths: dict[str, Truth], epoch_done: EpochDone
+) -> dict[Path, VAError]:
+    trials = [make_trial(one, pool) for one in planned]
+    _align(trials, planned, pool)
+    by_trial = dict(zip(map(id, trials), planned, strict=True))
+    events = [EventLog(one.directory) if one.config.tensorboard else None for one in planned]
+    log_of = dict(zip(map(id, trials), events, strict=True))
+
+    def keep(trial: Trial, best: dict[str, Tensor] | None) -> None:
+        directory, state = by_trial[id(trial)].directory, trial.state
+        if best is not None:
+            checkpoint.save_weights(directory, best)
+        states.save(state, directory)
+        files.write_text(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in state.log))
+        event_log = log_of[id(trial)]
+        if event_log is not None:
+            event_log.add(state.log[-1])
+        epoch_done(trial.config, state.log[-1])
+
+    fit_head = make_head(planned[0])
+    loop.fit(trials, pool, truths, fit_head, epoch_done=keep)
+    for trial, one in zip(trials, planned, strict=True):
+        if trial.failure is None:
+            files.write_json(one.directory / "run.json", _describe_run(one, trial, together=len(trials)))
+            states.discard(one.directory)
+    return {
+        one.directory: trial.failure for trial, one in zip(trials, planned, strict=True) if trial.failure is not None
+    }
+
+
+def _align(trials: list[Trial], planned: list[Planned], pool: WindowSet) -> None:
+    """Bring trials that were killed while their stack was being saved back to one epoch.
+
+    Sums are rounded differently in a stack of another size. Only trials that go on from the same epoch go on in the
+    company that they would have had, and so to the same bits.
+    """
+    newest = max(trial.state.epoch for trial in trials)
+    if not any(trial.state.epoch == newest - 1 and not trial.is_done for trial in trials):
+        return
+    for trial, one in zip(trials, planned, strict=True):
+        if trial.state.epoch == newest == 1:
+            trial.state = _new_state(one, pool, loop.windows_of(trial.train))
+        elif trial.state.epoch == newest:
+            trial.state = states.load(one.directory, before_epoch=newest) or trial.state
+
+
+def make_trial(one: Planned, pool: WindowSet) -> Trial:
+    """Start a planned run, or take it up where it was interrupted; `pool` holds its clips."""
+    spans = {span.clip.id: span for span in pool.spans}
+    found = states.load(one.directory) if one.config.resume else None
+    train = tuple(spans[clip.id] for clip in one.division.train)
+    return Trial(
+        config=one.config,
+        train=train,
+        selection=tuple(spans[clip.id] for clip in one.division.selection),
+        state=found or _new_state(one, pool, loop.windows_of(train)),
+    )
+
+
+def _new_state(one: Planned, pool: WindowSet, windows_of: Tensor) -> TrialState:
+    seed = one.config.seed
+    torch.manual_seed(seed)
+    head = make_head(one)
+    weights = head.state_dict()
+    for modality in ("video", "audio"):
+        if f"{modality}.projection.mean" in weights:
+            mean, scale = moments(pool, windows_of, modality=modality)
+            weights |= {f"{modality}.projection.mean": mean, f"{modality}.projection.scale": scale}
+    return TrialState(
+        weights=weights,
+        # Streams of their own: batches and dropout must not depend on how many numbers initialisation took.
+        order=states.new_generator(seed, torch.device("cpu")),
+        dropout=states.new_generator(seed ^ _DROPOUT_STREAM, pool.device),
+    )
+
+
+def make_head(one: Planned) -> VAHead:
+    """Build a planned run's head, without a trial axis; weights come from torch's current seed."""
+    shape = one.data.shape
+    return checkpoint.make_head(
+        one.config,
+        frame_dim=shape["frame_dim"],
+        audio_dim=shape["audio_dim"],
+        audio_cnn=shape["audio_cnn"],
+        prototypes=torch.from_numpy(one.data.prototypes.values),
+    )
+
+
+def _fitting(one: Planned, device: torch.device) -> int:
+    """Guess how many trials fit into half of the free memory, at least one."""
+    config = one.config
+    parameters = sum(parameter.numel() for parameter in make_head(one).parameters())
+    cells = round(config.window_s / 0.5)
+    inputs = one.data.face.dim + one.data.voice.dim
+    # Weights, gradients, two moments, averages; and about 60 activations of the head's width per step, with gradients.
+    needed = 4 * (6 * parameters + config.batch_size * cells * (120 * config.width + 2 * inputs))
+    return max(1, int(free_bytes(device) / 2 / needed))
+
+
+def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any]:
+    data, state = one.data, trial.state
+    return {
+        "schema": checkpoint.SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": settings.as_dict(one.config),
+        "identity": one.identity,
+        "shape": data.shape,
+        "members": [],
+        "corpus": {"name": data.corpus.name, "path": str(data.corpus.path), "synthetic": data.corpus.synthetic},
+        "features": {"face": str(data.face.directory.absolute()), "voice": str(data.voice.directory.absolute())},
+        "demo_encoders": bool(data.face.identity.get("demo") or data.voice.identity.get("demo")),
+        "region_texts": list(data.prototypes.texts),
+        "selection": {
+            "split": f"fold {one.config.fold}" if one.config.folds else one.config.select_on,
+            "clips": [clip.id for clip in one.division.selection],
+            "epoch": state.best_epoch,
+            "ccc_mean": state.best_score,
+        },
+        "train_clips": [clip.id for clip in one.division.train],
+        "epochs": state.epoch,
+        "seconds": {name: round(spent, 3) for name, spent in trial.seconds.items()},
+        "trained_together": together,
+        "device": str(choose_device(one.config.device)),
+        "versions": checkpoint.versions(),
+    }

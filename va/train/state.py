@@ -1,0 +1,144 @@
+"""Where a trial stands between two epochs: everything that going on needs, and nothing else.
+
+The same few tensors serve three purposes: `Stack` is built from them, a checkpoint is them, and when some trials of a
+stack have finished, a smaller stack is built from those of the others. So resuming is no path of its own.
+"""
+
+import contextlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypedDict
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from va import files
+from va.errors import VAError
+
+NAME: Final = "state.safetensors"
+PREVIOUS: Final = "previous.safetensors"
+"""The state one epoch before, for a stack that was killed while it saved its trials one after the other."""
+SCHEMA: Final = 1
+
+
+class Epoch(TypedDict):
+    """One line of `log.jsonl`; losses are means over batches, CCCs are on the selection split (`abaw`)."""
+
+    epoch: int
+    loss: float
+    ccc_loss: float
+    region_kl: float
+    ccc_valence: float
+    ccc_arousal: float
+    ccc_mean: float
+    skipped_batches: int
+    best: bool
+
+
+@dataclass(kw_only=True)
+class TrialState:
+    """One trial between two epochs.
+
+    Args:
+        weights: State dict of its head, without a trial axis.
+        order: State of the generator that shuffles its windows, uint8.
+        dropout: State of the generator that its dropout draws from, uint8, of the device's kind.
+        moments: AdamW's two running means per parameter, as "exp_avg/<name>" and "exp_avg_sq/<name>"; empty at first.
+        ema: Averaged weights, empty without --ema.
+        steps: Updates made.
+        epoch: Epochs done.
+        best_epoch: The one with the best selection score, 0 before the first.
+        best_score: That score.
+        log: One line per epoch.
+    """
+
+    weights: dict[str, Tensor]
+    order: Tensor
+    dropout: Tensor
+    moments: dict[str, Tensor] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = -np.inf
+    log: list[Epoch] = field(default_factory=list)
+
+
+def save(state: TrialState, directory: Path) -> None:
+    """Write a state into a run directory, whole or not at all, and keep the one before it.
+
+    Raises:
+        VAError: It cannot be written.
+    """
+    groups = {"weights": state.weights, "moments": state.moments, "ema": state.ema}
+    tensors = {f"{group}/{name}": tensor for group, found in groups.items() for name, tensor in found.items()}
+    tensors |= {"order": state.order, "dropout": state.dropout}
+    counts = {"schema": SCHEMA, "steps": state.steps, "epoch": state.epoch, "best_epoch": state.best_epoch}
+    text = json.dumps(counts | {"best_score": state.best_score, "log": state.log})
+    with files.replacing(directory / NAME) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"state": text},
+        )
+        with contextlib.suppress(FileNotFoundError):
+            (directory / NAME).replace(directory / PREVIOUS)
+
+
+def load(directory: Path, *, before_epoch: int | None = None) -> TrialState | None:
+    """Read the state of an interrupted run; None when there is none.
+
+    Args:
+        directory: The run's.
+        before_epoch: Only a state with fewer epochs than this, if there is one.
+
+    Raises:
+        VAError: It is damaged or of another version.
+    """
+    found = _read(directory / NAME) or _read(directory / PREVIOUS)
+    if found is not None and before_epoch is not None and found.epoch >= before_epoch:
+        found = _read(directory / PREVIOUS)
+        return found if found is not None and found.epoch < before_epoch else None
+    return found
+
+
+def _read(file: Path) -> TrialState | None:
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            counts: dict[str, Any] = json.loads(opened.metadata()["state"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        if counts.pop("schema") != SCHEMA:
+            raise ValueError("another version wrote it")
+        return TrialState(
+            weights=_group(tensors, "weights"),
+            moments=_group(tensors, "moments"),
+            ema=_group(tensors, "ema"),
+            order=tensors["order"],
+            dropout=tensors["dropout"],
+            **counts,
+        )
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise VAError(
+            f"{file}: cannot be resumed from ({error})", "Give --no-resume to train this run from the start."
+        ) from None
+
+
+def discard(directory: Path) -> None:
+    """Remove the states of a finished run: its weights are kept elsewhere, and these are six times their size."""
+    for name in (NAME, PREVIOUS):
+        (directory / name).unlink(missing_ok=True)
+
+
+def new_generator(seed: int, device: torch.device) -> Tensor:
+    """Give the state of a fresh generator of a device."""
+    return torch.Generator(device).manual_seed(seed).get_state()
+
+
+def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{group}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{group}/")}
