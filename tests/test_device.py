@@ -1,9 +1,11 @@
 """Which device a `--device` setting means, with GPUs that are only pretended."""
 
+import os
+
 import pytest
 import torch
 
-from va.device import choose_device
+from va.device import choose_device, free_bytes
 from va.errors import VAError
 
 
@@ -35,3 +37,8 @@ def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, name: str
     pretend(monkeypatch, gpus)
     with pytest.raises(VAError, match=f"^--device: {message}"):
         choose_device(name)
+
+
+def test_free_memory_is_some_of_what_there_is() -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert 1e7 < free <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

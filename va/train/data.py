@@ -15,8 +15,8 @@ from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
 from va.data.windows import WindowSet
+from va.device import free_bytes
 from va.errors import VAError
-from va.memory import free_bytes
 from va.train.config import TrainConfig
 
 _CHUNK = 1024

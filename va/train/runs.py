@@ -17,9 +17,8 @@ from torch import Tensor
 from va import files, settings
 from va.data.corpus import Truth
 from va.data.windows import WindowSet
-from va.device import choose_device
+from va.device import choose_device, free_bytes
 from va.errors import VAError
-from va.memory import free_bytes
 from va.model.head import VAHead
 from va.train import checkpoint, loop
 from va.train import state as states
