@@ -1,8 +1,9 @@
 """What training reads: corpus, features, prototypes, and which clips a trial learns from or selects on."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,6 +40,18 @@ class Data:
     face: FeatureStore
     voice: FeatureStore
     prototypes: Prototypes
+    _stamps: dict[str, list[Any]] = field(default_factory=dict, repr=False)
+
+    def stamps(self, clip: Clip) -> list[Any]:
+        """Give the checksums of a clip's features; read once, since every trial of a sweep asks for them."""
+        if clip.id not in self._stamps:
+            self._stamps[clip.id] = [self.face.stamp(clip.id), self.voice.stamp(clip.id)]
+        return self._stamps[clip.id]
+
+    @cached_property
+    def corpus_digest(self) -> str:
+        """The digest of the corpus, for which every label is read."""
+        return self.corpus.digest()
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -182,16 +195,12 @@ def moments(pool: WindowSet, windows_of: Tensor, *, modality: str) -> tuple[Tens
 def identity_of(config: TrainConfig, data: Data, division: Division) -> dict[str, Any]:
     """Collect everything that the weights depend on; paths are replaced by what lies there."""
     named = dataclasses.replace(config, face_encoder="", voice_encoder="")
+    clips = (*division.train, *division.selection)
     return {
         "config": settings.as_dict(named, digest_only=True),
-        "corpus": data.corpus.digest(),
+        "corpus": data.corpus_digest,
         "face": data.face.digest,
         "voice": data.voice.digest,
-        "features": settings.digest(stamps(data, (*division.train, *division.selection))),
+        "features": settings.digest({clip.id: data.stamps(clip) for clip in clips}),
         "prototypes": settings.digest({"values": data.prototypes.values.tolist()}),
     }
-
-
-def stamps(data: Data, clips: Sequence[Clip]) -> dict[str, Any]:
-    """Give the checksums of clips' features."""
-    return {clip.id: [data.face.stamp(clip.id), data.voice.stamp(clip.id)] for clip in clips}
