@@ -8,12 +8,13 @@ from pathlib import Path
 import audmetric
 import numpy as np
 import pytest
+import torch
 from small_corpus import Small
 
 from va.data import features
 from va.data.corpus import Corpus
 from va.errors import VAError
-from va.evaluate import score
+from va.evaluate import predict, score
 from va.evaluate.config import EvaluateConfig
 from va.train import checkpoint, runs
 
@@ -61,8 +62,22 @@ def test_the_report_says_what_was_selected_where(run: Path, tmp_path: Path) -> N
 
 def test_ridge_on_embeddings_stands_beside_the_model(run: Path, tmp_path: Path) -> None:
     rows = evaluate(run, tmp_path)["rows"]
-    assert [row["name"] for row in rows[1:]] == ["Ridge on frozen embeddings"]
-    assert rows[1]["abaw"]["ccc_mean"]["value"] > 0.5
+    assert [row["name"] for row in rows[2:]] == ["Ridge on frozen embeddings"]
+    assert rows[2]["abaw"]["ccc_mean"]["value"] > 0.5
+
+
+def test_the_second_reading_is_the_centres_weighted_by_region_probabilities(run: Path, tmp_path: Path) -> None:
+    loaded = checkpoint.load_run(run)
+    inputs = predict.open_inputs(loaded, corpus=None, features_root=None)
+    found = predict.predict_clips(loaded, inputs, inputs.corpus.split("val"), device=torch.device("cpu"))
+    # By hand, in the first half second of the first clip, which the first window alone covers.
+    probabilities, axis = found.raw.regions[0, 0], (-0.66, 0.0, 0.66)
+    valence = sum(p * axis[region // 3] for region, p in enumerate(probabilities))
+    arousal = sum(p * axis[region % 3] for region, p in enumerate(probabilities))
+    np.testing.assert_allclose(found.reading[0].prediction[0], [valence, arousal], atol=1e-6)
+    row = evaluate(run, tmp_path)["rows"][1]
+    assert "regions" in row["name"] and row["paper"] is None
+    assert row["abaw"] != evaluate(run, tmp_path)["rows"][0]["abaw"]
 
 
 def test_cell_features_average_overlapping_windows(small: Small) -> None:

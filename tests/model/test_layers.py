@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stacking import assert_stack_is_each_alone
 from torch import nn
 
-from va.model.layers import Dropout, Linear, spread, stack, stack_states, take, trial_state, use_streams
+from va.model.layers import Dropout, Linear, spread, stack, stack_states, trial_state, use_streams
 
 
 class Small(nn.Module):
@@ -105,25 +105,6 @@ def test_permuting_trials_permutes_the_outputs(order):
     x = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     permuted = stack([modules[trial] for trial in order])(x[order])
     torch.testing.assert_close(permuted, stack(modules)(x)[order], atol=1e-12, rtol=0)
-
-
-@settings(max_examples=20, deadline=None)
-@given(trials=st.lists(st.integers(0, 2), min_size=1, max_size=3, unique=True))
-def test_take_keeps_trials_in_the_order_given(trials):
-    modules = [Small(seed).double() for seed in range(3)]
-    taken = take(stack(modules), trials)
-    expected = stack([modules[trial] for trial in trials]).state_dict()
-    assert expected.keys() == taken.state_dict().keys()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in taken.state_dict().items())
-    assert not taken.frozen.requires_grad and taken.shift.requires_grad
-
-
-def test_what_was_taken_shares_no_memory_with_the_stack(modules):
-    stacked = stack(modules)
-    with torch.no_grad():
-        for tensor in take(stacked, [0, 1, 2]).state_dict().values():
-            tensor.zero_()
-    assert torch.equal(trial_state(stacked, 1)["shift"], modules[1].shift)
 
 
 def test_a_trials_state_fits_a_module_of_its_own_and_is_a_view(modules, x):
@@ -235,13 +216,6 @@ def test_streams_reach_every_dropout_layer_inside():
     first = stacked(x)
     use_streams(stacked, generators(1, 2))
     assert torch.equal(stacked(x), first) and not torch.equal(stacked(x), first)
-
-
-def test_trials_with_streams_can_be_taken_from_a_stack():
-    stacked = stack([Small(seed, rate=0.4) for seed in range(3)])
-    use_streams(stacked, generators(1, 2, 3))
-    taken = take(stacked, [2])
-    assert torch.equal(taken.shift[0], stacked.shift[2])
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])

@@ -213,11 +213,46 @@ def resample_counts(*, num_clips: int, resamples: int, seed: int) -> FloatArray:
     return counts.astype(np.float64)
 
 
-def bootstrap_ccc(statistics: FloatArray, *, resamples: int, seed: int) -> FloatArray:
-    """Percentile 95% interval of the pooled CCC when the clips are resampled with replacement (settled 6).
+def resampled_ccc(statistics: FloatArray, *, resamples: int, seed: int) -> FloatArray:
+    """Pooled CCC of each bootstrap resample of the clips (settled 6).
 
     Clips and not frames are resampled, because frames of one clip are nearly copies of each other. Clips
-    without a point that counts are left out; a resample without a defined CCC is ignored.
+    without a point that counts are left out.
+
+    Args:
+        statistics: float64 [clips, 2, 6] from `clip_statistics`.
+        resamples: How many resamples; >= 1.
+        seed: Of the resampling; models scored on the same clips with the same seed get the same resamples.
+
+    Returns:
+        float64 [resamples, 3]: valence, arousal and their mean; NaN where undefined, and with fewer than two clips.
+    """
+    used = statistics[statistics[:, 0, 0] > 0]
+    if len(used) < 2:
+        return np.full((resamples, 3), np.nan)
+    counts = resample_counts(num_clips=len(used), resamples=resamples, seed=seed)
+    values = pooled_ccc((counts @ used.reshape(len(used), -1)).reshape(resamples, 2, 6))
+    return np.column_stack([values, values.mean(axis=1)])
+
+
+def interval(values: FloatArray) -> tuple[float, float]:
+    """Bounds of the percentile 95% interval.
+
+    Args:
+        values: float64 [resamples]; undefined ones (NaN) are ignored.
+
+    Returns:
+        Low and high; NaN where no value is defined.
+    """
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, INTERVAL_PERCENT)
+    return float(low), float(high)
+
+
+def bootstrap_ccc(statistics: FloatArray, *, resamples: int, seed: int) -> FloatArray:
+    """Percentile 95% interval of the pooled CCC when the clips are resampled with replacement (settled 6).
 
     Args:
         statistics: float64 [clips, 2, 6] from `clip_statistics`.
@@ -227,17 +262,7 @@ def bootstrap_ccc(statistics: FloatArray, *, resamples: int, seed: int) -> Float
     Returns:
         float64 [3, 2]: (low, high) of valence, arousal and their mean; NaN with fewer than two clips.
     """
-    used = statistics[statistics[:, 0, 0] > 0]
-    interval = np.full((3, 2), np.nan)
-    if len(used) < 2:
-        return interval
-    counts = resample_counts(num_clips=len(used), resamples=resamples, seed=seed)
-    values = pooled_ccc((counts @ used.reshape(len(used), -1)).reshape(resamples, 2, 6))
-    for row, column in zip(interval, (*values.T, values.mean(axis=1)), strict=True):
-        defined = column[~np.isnan(column)]
-        if len(defined):
-            row[:] = np.percentile(defined, INTERVAL_PERCENT)
-    return interval
+    return np.array([interval(column) for column in resampled_ccc(statistics, resamples=resamples, seed=seed).T])
 
 
 def validate(

@@ -17,6 +17,7 @@ from va.errors import VAError
 from va.evaluate import assemble
 from va.evaluate.protocol import ClipFrames, ClipWindows
 from va.model.inference import WindowPredictions, predict_windows
+from va.model.prompts import region_centers, region_reading
 from va.train.checkpoint import Run
 
 _BATCH = 256  # windows at once; predictions do not depend on it beyond rounding
@@ -73,12 +74,15 @@ class SplitPredictions:
         raw: Per window.
         frames: Per annotated frame, for the `abaw` protocol.
         ends: Per full window, for the `paper` protocol.
+        reading: Per annotated frame, what the region probabilities say instead of the regression
+            (`va.model.prompts.region_reading`).
     """
 
     windows: WindowSet
     raw: WindowPredictions
     frames: list[ClipFrames]
     ends: list[ClipWindows]
+    reading: list[ClipFrames]
 
 
 def predict_clips(run: Run, inputs: Inputs, clips: tuple[Clip, ...], *, device: torch.device) -> SplitPredictions:
@@ -117,26 +121,31 @@ def predict_clips(run: Run, inputs: Inputs, clips: tuple[Clip, ...], *, device: 
     if run.members:
         raw = WindowPredictions(*(part.mean(axis=0) for part in raw))
     local_cells: NDArray[np.int64] = window_set.local_cells.numpy()
-    frames, ends = [], []
+    centers = region_centers(config.axes).double()
+    from_regions = region_reading(torch.from_numpy(raw.regions), centers).numpy()
+    frames: list[ClipFrames] = []
+    reading: list[ClipFrames] = []
+    ends: list[ClipWindows] = []
     for span in window_set.spans:
         values, end_time_s = raw.va[span.windows], np.array(span.end_time_s)
         truth = inputs.corpus.truth(span.clip)
-        frames.append(
-            assemble.frames_from_windows(
-                span.clip.id,
-                values=values,
-                cells=local_cells[span.windows],
-                num_cells=span.cells,
-                end_time_s=end_time_s,
-                truth=truth,
+        for found, answer in ((frames, values), (reading, from_regions[span.windows])):
+            found.append(
+                assemble.frames_from_windows(
+                    span.clip.id,
+                    values=answer,
+                    cells=local_cells[span.windows],
+                    num_cells=span.cells,
+                    end_time_s=end_time_s,
+                    truth=truth,
+                )
             )
-        )
         ends.append(
             assemble.ends_from_windows(
                 span.clip.id, values=values, full=np.array(span.full), end_time_s=end_time_s, truth=truth
             )
         )
-    return SplitPredictions(windows=window_set, raw=raw, frames=frames, ends=ends)
+    return SplitPredictions(windows=window_set, raw=raw, frames=frames, ends=ends, reading=reading)
 
 
 def describe_identity(store: FeatureStore) -> str:

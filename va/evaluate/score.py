@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from va import files, settings
@@ -45,12 +46,13 @@ def run(config: EvaluateConfig, *, progress: Callable[[int, int, str], None]) ->
     """
     steps = 4
     progress(0, steps, "predictions")
-    loaded = checkpoint.load_run(config.run)
-    inputs = predict.open_inputs(loaded, corpus=config.corpus, features_root=config.features)
-    clips = inputs.corpus.split(config.split)
-    if not clips:
-        raise VAError(f"{inputs.corpus.path}: has no '{config.split}' clips", "Choose another --split.")
-    predictions = predict.predict_clips(loaded, inputs, clips, device=choose_device(config.device))
+    loaded, inputs, predictions = predict_split(
+        config.run,
+        split=config.split,
+        corpus=config.corpus,
+        features_root=config.features,
+        device=choose_device(config.device),
+    )
     progress(1, steps, "scores")
     rows = [
         Row(
@@ -60,14 +62,47 @@ def run(config: EvaluateConfig, *, progress: Callable[[int, int, str], None]) ->
             paper=protocol.score_paper(predictions.ends, resamples=config.resamples, seed=loaded.config.seed),
         )
     ]
+    if loaded.config.region_weight:
+        score = protocol.score_abaw(predictions.reading, resamples=config.resamples, seed=loaded.config.seed)
+        rows.append(
+            Row(
+                name="The same head, read from its regions",
+                note="centres weighted by region probabilities",
+                abaw=score,
+                paper=None,
+            )
+        )
     progress(2, steps, "baselines")
-    rows += ridge_rows(loaded, inputs, clips, resamples=config.resamples)
+    rows += ridge_rows(loaded, inputs, inputs.corpus.split(config.split), resamples=config.resamples)
     progress(3, steps, "page")
     figures = _figures(config, loaded, inputs, predictions, rows)
     _write_csv(config.out / "predictions.csv", predictions.frames)
     report.write_report(figures, config.out)
     progress(steps, steps, "")
     return figures
+
+
+def predict_split(
+    directory: Path, *, split: str, corpus: Path | None, features_root: Path | None, device: torch.device
+) -> tuple[Run, Inputs, SplitPredictions]:
+    """Load a run, open what it was trained on, and predict a split.
+
+    Args:
+        directory: The run.
+        split: Of its corpus; must have clips.
+        corpus: Manifest, when it has moved.
+        features_root: Features folder, when it has moved.
+        device: Where to compute.
+
+    Raises:
+        VAError: The run, its corpus or its features cannot be opened or do not fit, or the split is empty.
+    """
+    loaded = checkpoint.load_run(directory)
+    inputs = predict.open_inputs(loaded, corpus=corpus, features_root=features_root)
+    clips = inputs.corpus.split(split)
+    if not clips:
+        raise VAError(f"{inputs.corpus.path}: has no '{split}' clips", "Choose another --split.")
+    return loaded, inputs, predict.predict_clips(loaded, inputs, clips, device=device)
 
 
 def ridge_rows(loaded: Run, inputs: Inputs, clips: tuple[Clip, ...], *, resamples: int) -> list[Row]:
@@ -171,7 +206,6 @@ def _labelled_cells(
 def _figures(
     config: EvaluateConfig, loaded: Run, inputs: Inputs, predictions: SplitPredictions, rows: list[Row]
 ) -> ReportFigures:
-    selection = loaded.info["selection"]
     return ReportFigures(
         title=f"{_describe_model(loaded)} on {inputs.corpus.name}",
         run=loaded.directory.name,
@@ -179,10 +213,7 @@ def _figures(
         is_demo=bool(loaded.info["demo_encoders"]),
         split=config.split,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        selected_on=(
-            f"Epoch {selection['epoch']} was chosen on {selection['split']} "
-            f"({len(selection['clips'])} clips), by mean CCC of the abaw protocol."
-        ),
+        selected_on=_selected_on(loaded),
         rows=rows,
         clips=[
             report.ClipTrack(
@@ -200,9 +231,9 @@ def _plane(loaded: Run, clips: list[ClipFrames]) -> report.Plane:
     target = np.concatenate([clip.target[mask] for clip, mask in zip(clips, kept, strict=True)])
     prediction = np.concatenate([clip.prediction[mask] for clip, mask in zip(clips, kept, strict=True)])
     step = max(1, len(target) // _PLANE_POINTS)  # thinned evenly: more points only make the page heavier
-    values = loaded.config.centers
+    valences, arousals = loaded.config.axes
     return report.Plane(
-        centers=[(valence, arousal) for valence in values for arousal in values],
+        centers=[(valence, arousal) for valence in valences for arousal in arousals],
         region_texts=loaded.info["region_texts"],
         points_target=target[::step],
         points_prediction=prediction[::step],
@@ -227,8 +258,22 @@ def _provenance(config: EvaluateConfig, loaded: Run, inputs: Inputs) -> list[tup
     return pairs
 
 
+def _selected_on(loaded: Run) -> str:
+    selection = loaded.info["selection"]
+    if loaded.members:
+        return (
+            f"The mean of {loaded.members} members; the epoch of each was chosen on its own held-out training clips, "
+            "by mean CCC of the abaw protocol."
+        )
+    return (
+        f"Epoch {selection['epoch']} was chosen on {selection['split']} "
+        f"({len(selection['clips'])} clips), by mean CCC of the abaw protocol."
+    )
+
+
 def _describe_model(loaded: Run) -> str:
-    return {
+    ensemble = f"Ensemble of {loaded.members}: " if loaded.members else ""
+    return ensemble + {
         "both": "Full model (face and voice)",
         "face": "Face only",
         "voice": "Voice only",

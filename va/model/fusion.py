@@ -204,7 +204,6 @@ def _interpolation(audio_valid: Tensor, *, num_steps: int, dtype: torch.dtype) -
     step = 2 * num_steps
     audio_time = step * torch.arange(num_audio, device=device)
     video_time = (2 * torch.arange(num_steps, device=device) + 1) * num_audio - num_steps
-    video_time = video_time.clamp(0, step * (num_audio - 1))
     closeness = (step - (video_time[:, None] - audio_time).abs()).clamp(min=0)
     share = (closeness * audio_valid[..., None, :]).to(dtype)
     return share / share.sum(dim=-1, keepdim=True).clamp(min=1)

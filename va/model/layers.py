@@ -105,12 +105,6 @@ def stack_states(module: ModuleT, states: Sequence[Mapping[str, Tensor]]) -> Mod
     )
 
 
-def take(stacked: ModuleT, trials: Sequence[int]) -> ModuleT:
-    """Keep some trials of a stacked module, in the order given, in a new module."""
-    kept = {name: tensor[list(trials)] for name, tensor in stacked.state_dict().items()}
-    return _replace(copy.deepcopy(stacked), kept)
-
-
 def trial_state(stacked: nn.Module, trial: int) -> dict[str, Tensor]:
     """Give one trial's state dict as views without the trial axis, ready for a module of its own."""
     return {name: tensor[trial] for name, tensor in stacked.state_dict().items()}

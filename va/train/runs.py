@@ -20,11 +20,10 @@ from va.data.windows import WindowSet
 from va.device import choose_device, free_bytes
 from va.errors import VAError
 from va.model.head import VAHead
-from va.train import checkpoint, loop
+from va.train import checkpoint, events, loop
 from va.train import state as states
 from va.train.config import TrainConfig
 from va.train.data import Data, Division, check, divide, identity_of, load_pool, moments, open_data, read_truths
-from va.train.events import EventLog
 from va.train.loop import Trial
 from va.train.state import Epoch, TrialState
 
@@ -133,7 +132,7 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
         source = (config.corpus, config.features, config.face_encoder, config.voice_encoder)
         data = opened.setdefault(source, opened.get(source) or open_data(config))
         check(config, data)
-        _check_device(config)
+        _check_machine(config)
         chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
         division = divided.setdefault(chosen, divided.get(chosen) or divide(config, data))
         identity = identity_of(config, data, division)
@@ -147,7 +146,9 @@ def describe(config: TrainConfig) -> str:
     return f"{config.temporal}-{config.fusion if config.modalities == 'both' else config.modalities}"
 
 
-def _check_device(config: TrainConfig) -> None:
+def _check_machine(config: TrainConfig) -> None:
+    if config.tensorboard:
+        events.require()
     device = choose_device(config.device)
     if config.precision != "float32" and device.type != "cuda":
         raise VAError(f"--precision {config.precision}: needs a GPU", "Leave it out to train in float32.")
@@ -187,8 +188,11 @@ def _train_stack(
     trials = [make_trial(one, pool) for one in planned]
     _align(trials, planned, pool)
     by_trial = dict(zip(map(id, trials), planned, strict=True))
-    events = [EventLog(one.directory) if one.config.tensorboard else None for one in planned]
-    log_of = dict(zip(map(id, trials), events, strict=True))
+    event_logs = {
+        id(trial): events.EventLog(one.directory, epochs_done=trial.state.epoch)
+        for trial, one in zip(trials, planned, strict=True)
+        if one.config.tensorboard
+    }
 
     def keep(trial: Trial, best: dict[str, Tensor] | None) -> None:
         directory, state = by_trial[id(trial)].directory, trial.state
@@ -196,9 +200,8 @@ def _train_stack(
             checkpoint.save_weights(directory, best)
         states.save(state, directory)
         files.write_text(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in state.log))
-        event_log = log_of[id(trial)]
-        if event_log is not None:
-            event_log.add(state.log[-1])
+        if id(trial) in event_logs:
+            event_logs[id(trial)].add(state.log[-1])
         epoch_done(trial.config, state.log[-1])
 
     fit_head = make_head(planned[0])
@@ -277,7 +280,10 @@ def _fitting(one: Planned, device: torch.device) -> int:
     cells = round(config.window_s / 0.5)
     inputs = one.data.face.dim + one.data.voice.dim
     # Weights, gradients, two moments, averages; and about 60 activations of the head's width per step, with gradients.
-    needed = 4 * (6 * parameters + config.batch_size * cells * (120 * config.width + 2 * inputs))
+    per_step = 120 * config.width + 2 * inputs
+    if one.data.shape["audio_cnn"] and config.modalities != "face":
+        per_step += 40 * one.data.voice.dim  # sixteen channels of a step's picture, before and after ReLU and pooling
+    needed = 4 * (6 * parameters + config.batch_size * cells * per_step)
     return max(1, int(free_bytes(device) / 2 / needed))
 
 
