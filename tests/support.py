@@ -97,6 +97,8 @@ def make_video(
                 picture.pts, picture.time_base = tick, Fraction(1, TICKS_PER_S)
             else:
                 picture.pts = index
+            # On its own the encoder converts with threads, which leave rows unwritten where a side is odd.
+            picture = picture.reformat(format=pix_fmt, threads=1)
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
         if sound is not None and audio is not None:
