@@ -48,6 +48,7 @@ LEAVES = {"va.evaluate.metrics", "va.evaluate.protocol", "va.evaluate.assemble"}
 EXCEPTIONS = {
     "va.evaluate.predict": {"va.train.checkpoint"},
     "va.evaluate.score": {"va.train.checkpoint"},
+    "va.evaluate.ablation": {"va.train.seeds"},
 }
 HEAVY = {
     "numpy",

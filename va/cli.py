@@ -16,6 +16,7 @@ from va.data.config import AffWild2Config, ImportConfig, SynthConfig
 from va.errors import VAError
 from va.evaluate.config import EvaluateConfig
 from va.extract.config import ExtractConfig, PromptsConfig
+from va.train.ablate_config import AblateConfig
 from va.train.config import SweepConfig, TrainConfig
 from va.version import __version__
 
@@ -212,6 +213,7 @@ def weights_path(encoders: _Encoders = None) -> None:
 def train(config: TrainConfig) -> None:
     """Stage two: train a head on cached features; prints the run directory last."""
     console.settings("train", settings.as_dict(config))
+    cores.train()
     with console.progress("loading libraries"):
         from va.train import ensemble, runs
         from va.train.state import Epoch
@@ -239,6 +241,7 @@ def train(config: TrainConfig) -> None:
 def sweep_grid(config: SweepConfig) -> None:
     """Train many trials together and rank them on dev over seeds; prints the best one's run directory last."""
     console.settings("sweep-grid", settings.as_dict(config))
+    cores.train()
     with console.progress("loading libraries"):
         from va.evaluate import sweep_page
         from va.train import sweep
@@ -256,9 +259,43 @@ def sweep_grid(config: SweepConfig) -> None:
     sweep.require_all(results)
 
 
+@options.stage(app, "ablate", AblateConfig)
+def ablate(config: AblateConfig) -> None:
+    """Run a table of the paper again on a corpus, beside the published figures; prints the page's path last."""
+    console.settings("ablate", settings.as_dict(config))
+    cores.train()
+    with console.progress("loading libraries"):
+        from va.evaluate import ablation
+        from va.train import ablate as trials
+    with console.progress("training epochs of all trials") as progress:
+        trained = trials.run(config, progress=progress)
+    with console.progress("scoring runs") as progress:
+        results = ablation.run(
+            trained,
+            out=config.out,
+            corpus=config.corpus,
+            features_root=config.features,
+            split=config.split,
+            resamples=config.resamples,
+            device=config.device,
+            progress=progress,
+        )
+    for trial in results["failed"]:
+        console.note(f"failed: {trial['run']}: {trial['message']}")
+    if config.json:
+        console.say(json.dumps(results))
+    else:
+        for title, header, rows in ablation.tables(results):
+            console.table(title, header, rows)
+        console.note("published: CCC mean on Aff-Wild2, quoted and not verified here; the page says what differs")
+        console.say(str(config.out / "index.html"))
+    ablation.require_all(results)
+
+
 @options.stage(app, "evaluate", EvaluateConfig)
 def evaluate(config: EvaluateConfig) -> None:
     """Score a run on a split by both protocols and write a report; prints the page's path last."""
+    cores.train()
     with console.progress("loading libraries"):
         from va.evaluate import score
     with console.progress("evaluating") as progress:

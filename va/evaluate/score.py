@@ -273,11 +273,14 @@ def _selected_on(loaded: Run) -> str:
 
 def _describe_model(loaded: Run) -> str:
     ensemble = f"Ensemble of {loaded.members}: " if loaded.members else ""
-    return ensemble + {
-        "both": "Full model (face and voice)",
-        "face": "Face only",
-        "voice": "Voice only",
-    }[loaded.config.modalities]
+    return (
+        ensemble
+        + {
+            "both": "Full model (face and voice)",
+            "face": "Face only",
+            "voice": "Voice only",
+        }[loaded.config.modalities]
+    )
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -1,0 +1,293 @@
+"""The paper's tables as lists of runs: finds the encoders, trains every row in both forms with every seed.
+
+Run it as `va ablate CORPUS FEATURES --table 1|2|3 --out DIR`. Each row is trained first as the release scored it (a
+single prediction at the window's end, R2) and then with one per cell (settled 4, 12). Runs are ordinary runs below
+`DIR/runs`; `va/evaluate/ablation.py` scores them and writes the page.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from va import settings
+from va.data import features
+from va.data.corpus import Corpus
+from va.data.features import FeatureStore, Kind
+from va.errors import VAError
+from va.train import runs, sweep
+from va.train.ablate_config import AblateConfig
+from va.train.config import TrainConfig
+from va.train.state import Epoch
+
+Form = Literal["end", "frames"]
+FORMS: Final[tuple[Form, Form]] = ("end", "frames")
+"""Targets that every row is trained for, in the order of settled 12."""
+
+PAPER_PAIR: Final = ("clip-vit-b-16", "ast")
+"""Frame and audio encoder of the paper's tables 2 and 3 (F1, F2)."""
+
+_KINDS: Final[tuple[Kind, Kind]] = ("frames", "audio")
+
+
+def _ccc(valence: float, arousal: float, mean: float) -> dict[str, float]:
+    return {"ccc_valence": valence, "ccc_arousal": arousal, "ccc_mean": mean}
+
+
+_TEMPORAL: Final = {
+    ("tcn", "attention"): _ccc(0.3068, 0.5876, 0.4472),
+    ("tcn", "gated"): _ccc(0.3021, 0.6017, 0.4519),
+    ("tcn", "hierarchical"): _ccc(0.4573, 0.5679, 0.5126),
+    ("gru", "attention"): _ccc(0.3623, 0.6115, 0.4869),
+    ("gru", "gated"): _ccc(0.3326, 0.5657, 0.4491),
+    ("gru", "hierarchical"): sweep.PUBLISHED[sweep.DEFAULT],
+}
+"""Table 2 (F16)."""
+
+_BACKBONES: Final = {
+    ("clip-vit-b-32", "logmel"): ("ViT-B/32 and CNN audio", _ccc(0.2854, 0.5054, 0.3954)),
+    PAPER_PAIR: ("ViT-B/16 and AST", _TEMPORAL["gru", "attention"]),
+}
+"""Table 1 (F15), whose better row is one of table 2's (F19)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a table, ours included.
+
+    Args:
+        name: What the paper calls it.
+        note: What it is, in a few words.
+        published: The paper's CCC (F15 to F17); None for a row that the paper does not have.
+        is_reference: The row that the others are compared with: the paper's best.
+        pair: Its frame and audio features.
+        changes: Its settings, where they are not `TrainConfig`'s defaults.
+    """
+
+    name: str
+    note: str
+    published: dict[str, float] | None
+    is_reference: bool
+    pair: tuple[FeatureStore, FeatureStore]
+    changes: dict[str, Any]
+
+
+def run(config: AblateConfig, *, progress: Callable[[int, int, str], None]) -> dict[str, Any]:
+    """Train what is missing of a table.
+
+    Args:
+        config: The stage's settings.
+        progress: Called with (epochs done, epochs in all, what was trained); a trial that stops early has then done
+            all of its epochs.
+
+    Returns:
+        Plain data: "rows" with, for each form, the finished runs by seed; "failed" trials with their reasons; published
+        rows under "not_run" whose encoders were not asked for; the settings.
+
+    Raises:
+        VAError: Corpus, encoders or features are missing or do not fit, nothing is written then; or every trial failed.
+    """
+    rows = rows_of(config)
+    _check_reported(config, rows)
+    cells = list(itertools.product(rows, FORMS, config.seeds))
+    trials = [_trial(config, row, form, seed) for row, form, seed in cells]
+    failures: dict[Path, VAError] = {}
+    try:
+        directories = runs.train(trials, epoch_done=_counting(trials, progress))
+    except runs.TrialsFailed as error:
+        if len(error.failures) == len(trials):
+            raise
+        directories, failures = [one.directory for one in runs.plan(trials)], error.failures
+    progress(len(trials) * config.epochs, len(trials) * config.epochs, "")
+    found: list[dict[str, Any]] = [_describe(row) for row in rows]
+    failed = []
+    for (row, form, seed), directory in zip(cells, directories, strict=True):
+        name = directory.relative_to(config.out).as_posix()
+        if directory in failures:
+            reason = {"message": failures[directory].message, "fix": failures[directory].hint}
+            failed.append({"row": row.name, "target": form, "seed": seed, "run": name, **reason})
+        else:
+            found[rows.index(row)]["runs"][form].append({"seed": seed, "run": name})
+    shown = [row.name for row in rows]
+    absent = [{"name": name, **scores} for name, scores in _BACKBONES.values() if name not in shown]
+    return {
+        "table": config.table,
+        "rows": found,
+        "failed": failed,
+        "not_run": absent if config.table == 1 else [],
+        "settings": settings.as_dict(config),
+    }
+
+
+def rows_of(config: AblateConfig) -> list[Row]:
+    """List a table's rows in the paper's order, then ours.
+
+    Raises:
+        VAError: Encoders are missing, or it is not clear which are meant.
+    """
+    pairs = find_pairs(config)
+    if config.table == 1:
+        return [_backbone_row(pair, is_reference=pair is pairs[-1]) for pair in pairs]
+    return _fusion_rows(pairs[0]) if config.table == 2 else _grid_rows(pairs[0])
+
+
+def find_pairs(config: AblateConfig) -> list[tuple[FeatureStore, FeatureStore]]:
+    """Open the encoders that were asked for or, without any, the paper's.
+
+    Tables 2 and 3 take the only other encoder of a kind where the paper's is not there; table 1 compares encoders, so
+    it takes no others unasked.
+
+    Raises:
+        VAError: They are not there; names the command that makes them.
+    """
+    stores = features.open_stores(config.features)
+    asked = [tuple(pair.split("+")) for pair in config.pairs]
+    wanted = asked or ([PAPER_PAIR] if config.table != 1 else list(_BACKBONES))
+    there = [(store.kind, name) for store in stores for name in (store.encoder, store.directory.name)]
+    missing = [both for pair in wanted for both in zip(_KINDS, pair, strict=True) if both not in there]
+    if not asked and config.table != 1:
+        usable = {store.kind for store in stores if not store.identity.get("baseline")}
+        wanted = [tuple("" if both in missing else both[1] for both in zip(_KINDS, PAPER_PAIR, strict=True))]
+        missing = [(kind, name) for kind, name in missing if kind not in usable]
+    if missing:
+        names = list(dict.fromkeys(name for _, name in missing))
+        present = ", ".join(f"{store.encoder} ({store.kind})" for store in stores)
+        raise VAError(
+            f"{config.features}: has no features of {', '.join(names)} for table {config.table}, only {present}",
+            f"Make them with 'va extract {config.corpus} --out {config.features} --encoders {','.join(names)}', "
+            "or name others with --pairs.",
+        )
+    return [(_store(config, "frames", face), _store(config, "audio", voice)) for face, voice in wanted]
+
+
+def _store(config: AblateConfig, kind: Kind, name: str) -> FeatureStore:
+    return features.choose_store(config.features, kind=kind, name=name, option="--pairs")
+
+
+def _backbone_row(pair: tuple[FeatureStore, FeatureStore], *, is_reference: bool) -> Row:
+    encoders = (pair[0].encoder, pair[1].encoder)
+    name, published = _BACKBONES.get(encoders, (" and ".join(encoders), None))
+    return Row(
+        name=name,
+        note="GRU, attention only (F19)",
+        published=published,
+        is_reference=is_reference,
+        pair=pair,
+        changes={"fusion": "attention"},
+    )
+
+
+def _fusion_rows(pair: tuple[FeatureStore, FeatureStore]) -> list[Row]:
+    """Table 2 (F16), and a head for each modality alone."""
+    words = {"attention": "attention", "gated": "gated", "hierarchical": "attn + gated"}
+    rows = []
+    for (temporal, fusion), published in _TEMPORAL.items():
+        is_model = (temporal, fusion) == ("gru", "hierarchical")
+        rows.append(
+            Row(
+                name=f"{temporal.upper()}, {words[fusion]}",
+                note="the paper's model" if is_model else "",
+                published=published,
+                is_reference=is_model,
+                pair=pair,
+                changes={"temporal": temporal, "fusion": fusion},
+            )
+        )
+    for modality in ("face", "voice"):
+        rows.append(
+            Row(
+                name=f"{modality.capitalize()} alone",
+                note="GRU, no fusion",
+                published=None,
+                is_reference=False,
+                pair=pair,
+                changes={"modalities": modality},
+            )
+        )
+    return rows
+
+
+def _grid_rows(pair: tuple[FeatureStore, FeatureStore]) -> list[Row]:
+    """Table 3 (F17), and no region term."""
+    rows = []
+    for center, sigma in ((1.0, 0.6), sweep.DEFAULT):
+        is_model = (center, sigma) == sweep.DEFAULT
+        rows.append(
+            Row(
+                name=f"±{center:g}, sigma {sigma:g}",
+                note="the paper's model" if is_model else "",
+                published=sweep.PUBLISHED[center, sigma],
+                is_reference=is_model,
+                pair=pair,
+                changes={"centers": (-center, 0.0, center), "sigma": sigma},
+            )
+        )
+    return [
+        *rows,
+        Row(
+            name="No region term",
+            note="lambda 0",
+            published=None,
+            is_reference=False,
+            pair=pair,
+            changes={"region_weight": 0.0},
+        ),
+    ]
+
+
+def _check_reported(config: AblateConfig, rows: Sequence[Row]) -> None:
+    """Check what is only needed after training: the reported split's labels and features."""
+    corpus = Corpus.load(config.corpus)
+    clips = corpus.split(config.split)
+    labels = sum(int(corpus.truth(clip).valid.sum()) for clip in clips)
+    if labels < 2:
+        raise VAError(
+            f"{corpus.path}: the '{config.split}' clips ({len(clips)}) have {labels} valid labels, a CCC needs two",
+            "Choose another --split, or check the annotations (-5 is invalid).",
+        )
+    for store in {store.directory: store for row in rows for store in row.pair}.values():
+        for clip in clips:
+            store.stamp(clip.id)
+
+
+def _trial(config: AblateConfig, row: Row, form: Form, seed: int) -> TrainConfig:
+    common: dict[str, Any] = {
+        "corpus": config.corpus,
+        "features": config.features,
+        "out": config.out / "runs",
+        "select_on": config.select_on,
+        "epochs": config.epochs,
+        "learning_rate": config.learning_rate,
+        "batch_size": config.batch_size,
+        "stack": config.stack,
+        "device": config.device,
+    }
+    # Folders, because an encoder may be there with two identities.
+    common |= {"face_encoder": row.pair[0].directory.name, "voice_encoder": row.pair[1].directory.name}
+    return TrainConfig(**common, **row.changes, target=form, seed=seed)
+
+
+def _describe(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "note": row.note,
+        "published": row.published,
+        "reference": row.is_reference,
+        "encoders": [store.encoder for store in row.pair],
+        "runs": {form: [] for form in FORMS},
+    }
+
+
+def _counting(trials: Sequence[TrainConfig], progress: Callable[[int, int, str], None]) -> runs.EpochDone:
+    """Turn epochs into progress."""
+    done: dict[TrainConfig, int] = {}
+    waited: dict[TrainConfig, int] = {}
+    total = sum(trial.epochs for trial in trials)
+
+    def epoch_done(trial: TrainConfig, line: Epoch) -> None:
+        waited[trial] = 0 if line["best"] else waited.get(trial, 0) + 1
+        done[trial] = trial.epochs if waited[trial] >= trial.patience else line["epoch"]
+        progress(sum(done.values()), total, f"{runs.describe(trial)}, {trial.target}")
+
+    return epoch_done
