@@ -27,6 +27,8 @@ bench: install
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/va demo --out demo
 	$(BIN)/python benchmarks/region_term.py demo/corpus demo/features --out demo/region_term
+	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/train.py
+	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/sweep.py
 
 clean:
 	rm -rf $(VENV) demo
