@@ -226,9 +226,10 @@ def _align(trials: list[Trial], planned: list[Planned], pool: WindowSet) -> None
         return
     for trial, one in zip(trials, planned, strict=True):
         if trial.state.epoch == newest == 1:
+            states.discard(one.directory)
             trial.state = _new_state(one, pool, loop.windows_of(trial.train))
         elif trial.state.epoch == newest:
-            trial.state = states.load(one.directory, before_epoch=newest) or trial.state
+            trial.state = states.step_back(one.directory, epoch=newest) or trial.state
 
 
 def make_trial(one: Planned, pool: WindowSet) -> Trial:

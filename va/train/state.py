@@ -89,20 +89,32 @@ def save(state: TrialState, directory: Path) -> None:
             (directory / NAME).replace(directory / PREVIOUS)
 
 
-def load(directory: Path, *, before_epoch: int | None = None) -> TrialState | None:
+def load(directory: Path) -> TrialState | None:
     """Read the state of an interrupted run; None when there is none.
-
-    Args:
-        directory: The run's.
-        before_epoch: Only a state with fewer epochs than this, if there is one.
 
     Raises:
         VAError: It is damaged or of another version.
     """
-    found = _read(directory / NAME) or _read(directory / PREVIOUS)
-    if found is not None and before_epoch is not None and found.epoch >= before_epoch:
-        found = _read(directory / PREVIOUS)
-        return found if found is not None and found.epoch < before_epoch else None
+    return _read(directory / NAME) or _read(directory / PREVIOUS)
+
+
+def step_back(directory: Path, *, epoch: int) -> TrialState | None:
+    """Undo a run's epoch, on the disk too, so that the next kill finds no trace of it.
+
+    Args:
+        directory: The run's.
+        epoch: The one to undo, the last.
+
+    Returns:
+        The state before it; None, with nothing changed, when that is not there.
+
+    Raises:
+        VAError: It is damaged or of another version.
+    """
+    found = _read(directory / PREVIOUS)
+    if found is None or found.epoch != epoch - 1:
+        return None
+    (directory / PREVIOUS).replace(directory / NAME)
     return found
 
 
