@@ -8,7 +8,6 @@ single prediction at the window's end, R2) and then with one per cell (settled 4
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from va import settings
@@ -19,7 +18,7 @@ from va.errors import VAError
 from va.train import runs, sweep
 from va.train.ablate_config import AblateConfig
 from va.train.config import TrainConfig
-from va.train.state import Epoch
+from va.train.trials import train_most
 
 Form = Literal["end", "frames"]
 FORMS: Final[tuple[Form, Form]] = ("end", "frames")
@@ -92,14 +91,9 @@ def run(config: AblateConfig, *, progress: Callable[[int, int, str], None]) -> d
     _check_reported(config, rows)
     cells = list(itertools.product(rows, FORMS, config.seeds))
     trials = [_trial(config, row, form, seed) for row, form, seed in cells]
-    failures: dict[Path, VAError] = {}
-    try:
-        directories = runs.train(trials, epoch_done=_counting(trials, progress))
-    except runs.TrialsFailed as error:
-        if len(error.failures) == len(trials):
-            raise
-        directories, failures = [one.directory for one in runs.plan(trials)], error.failures
-    progress(len(trials) * config.epochs, len(trials) * config.epochs, "")
+    directories, failures = train_most(
+        trials, progress=progress, say=lambda trial, line: f"{runs.describe(trial)}, {trial.target}"
+    )
     found: list[dict[str, Any]] = [_describe(row) for row in rows]
     failed = []
     for (row, form, seed), directory in zip(cells, directories, strict=True):
@@ -277,17 +271,3 @@ def _describe(row: Row) -> dict[str, Any]:
         "encoders": [store.encoder for store in row.pair],
         "runs": {form: [] for form in FORMS},
     }
-
-
-def _counting(trials: Sequence[TrainConfig], progress: Callable[[int, int, str], None]) -> runs.EpochDone:
-    """Turn epochs into progress."""
-    done: dict[TrainConfig, int] = {}
-    waited: dict[TrainConfig, int] = {}
-    total = sum(trial.epochs for trial in trials)
-
-    def epoch_done(trial: TrainConfig, line: Epoch) -> None:
-        waited[trial] = 0 if line["best"] else waited.get(trial, 0) + 1
-        done[trial] = trial.epochs if waited[trial] >= trial.patience else line["epoch"]
-        progress(sum(done.values()), total, f"{runs.describe(trial)}, {trial.target}")
-
-    return epoch_done

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from va import files, settings
 from va.data.corpus import Truth
+from va.data.timeline import cells_in
 from va.data.windows import WindowSet
 from va.device import choose_device, free_bytes
 from va.errors import VAError
@@ -130,11 +131,15 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
     planned = []
     for config in configs:
         source = (config.corpus, config.features, config.face_encoder, config.voice_encoder)
-        data = opened.setdefault(source, opened.get(source) or open_data(config))
+        if source not in opened:
+            opened[source] = open_data(config)
+        data = opened[source]
         check(config, data)
         _check_machine(config)
         chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
-        division = divided.setdefault(chosen, divided.get(chosen) or divide(config, data))
+        if chosen not in divided:
+            divided[chosen] = divide(config, data)
+        division = divided[chosen]
         identity = identity_of(config, data, division)
         directory = config.out / f"{config.name or describe(config)}-{settings.digest(identity)}"
         planned.append(Planned(config=config, directory=directory, data=data, division=division, identity=identity))
@@ -235,7 +240,9 @@ def _align(trials: list[Trial], planned: list[Planned], pool: WindowSet) -> None
 def make_trial(one: Planned, pool: WindowSet) -> Trial:
     """Start a planned run, or take it up where it was interrupted; `pool` holds its clips."""
     spans = {span.clip.id: span for span in pool.spans}
-    found = states.load(one.directory) if one.config.resume else None
+    if not one.config.resume:
+        states.discard(one.directory)
+    found = states.load(one.directory)
     train = tuple(spans[clip.id] for clip in one.division.train)
     return Trial(
         config=one.config,
@@ -278,7 +285,7 @@ def _fitting(one: Planned, device: torch.device) -> int:
     """Guess how many trials fit into half of the free memory, at least one."""
     config = one.config
     parameters = sum(parameter.numel() for parameter in make_head(one).parameters())
-    cells = round(config.window_s / 0.5)
+    cells = cells_in(config.window_s, name="window")
     inputs = one.data.face.dim + one.data.voice.dim
     # Weights, gradients, two moments, averages; and about 60 activations of the head's width per step, with gradients.
     per_step = 120 * config.width + 2 * inputs

@@ -8,7 +8,7 @@ the selection split (settled 7); `va/evaluate/sweep_page.py` draws what it finds
 import itertools
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,10 @@ from typing import Any, Final, Literal, TypedDict
 
 from va import files, settings
 from va.errors import VAError
-from va.train import runs
 from va.train.config import HeadSettings, SweepConfig, TrainConfig
 from va.train.seeds import Figure, mean_with_interval
 from va.train.state import Epoch
+from va.train.trials import train_most
 
 SCHEMA: Final = 1
 DEFAULT: Final = (0.66, 0.45)
@@ -116,15 +116,14 @@ def run(config: SweepConfig, *, progress: Callable[[int, int, str], None]) -> di
         VAError: Corpus, features or a finished run cannot be used, or every trial failed; nothing is written then.
     """
     trials = expand(config)
-    failures: dict[Path, VAError] = {}
-    try:
-        directories = runs.train(trials, epoch_done=_counting(trials, progress))
-    except runs.TrialsFailed as error:
-        if len(error.failures) == len(trials):
-            raise
-        directories, failures = [one.directory for one in runs.plan(trials)], error.failures
-    everything = len(trials) * config.epochs
-    progress(everything, everything, "")
+    best = -math.inf
+
+    def say(trial: TrainConfig, line: Epoch) -> str:
+        nonlocal best
+        best = max(best, line["ccc_mean"])
+        return f"best {trial.select_on} CCC {best:.3f}"
+
+    directories, failures = train_most(trials, progress=progress, say=say)
     finished, failed = [], []
     for trial, directory in zip(trials, directories, strict=True):
         name = directory.relative_to(config.out).as_posix()
@@ -171,26 +170,6 @@ def point_of(trial: TrainConfig) -> Point:
         region_weight=trial.region_weight,
         learning_rate=trial.learning_rate,
     )
-
-
-def _counting(trials: Sequence[TrainConfig], progress: Callable[[int, int, str], None]) -> runs.EpochDone:
-    """Turn epochs into progress."""
-    done: dict[TrainConfig, int] = {}
-    best_epoch: dict[TrainConfig, int] = {}
-    best = -math.inf
-    total = sum(trial.epochs for trial in trials)
-
-    def epoch_done(trial: TrainConfig, line: Epoch) -> None:
-        nonlocal best
-        best = max(best, line["ccc_mean"])
-        # A resumed trial's best epoch may lie before anything heard here; it is then counted a little late.
-        if line["best"] or trial not in best_epoch:
-            best_epoch[trial] = line["epoch"]
-        stopped = line["epoch"] - best_epoch[trial] >= trial.patience
-        done[trial] = trial.epochs if stopped else line["epoch"]
-        progress(sum(done.values()), total, f"best {trial.select_on} CCC {best:.3f}")
-
-    return epoch_done
 
 
 def _read(directory: Path, trial: TrainConfig, place: dict[str, Any]) -> Scored:
