@@ -9,6 +9,21 @@ ROOT = Path(__file__).resolve().parents[1] / "va"
 
 # Who may import whom, by the first part of the module's path below `va`. Every part may import itself.
 FOUNDATION = {"settings", "errors", "files", "version"}
+COMMANDS = {
+    "options",
+    "settings",
+    "console",
+    "errors",
+    "version",
+    "data",
+    "extract",
+    "train",
+    "evaluate",
+    "demo",
+    "doctor",
+    "signals",
+    "cores",
+}
 ALLOWED = {
     "errors": set(),
     "version": set(),
@@ -27,21 +42,8 @@ ALLOWED = {
     "train": FOUNDATION | {"data", "model", "device"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
     "demo": {"data", "extract", "train", "evaluate"},
-    "cli": {
-        "options",
-        "settings",
-        "console",
-        "errors",
-        "version",
-        "data",
-        "extract",
-        "train",
-        "evaluate",
-        "demo",
-        "doctor",
-        "signals",
-        "cores",
-    },
+    "commands": COMMANDS,
+    "cli": COMMANDS | {"commands"},
 }
 # The named exceptions: NumPy leaves that any stage may import, and runs loaded by the evaluation.
 LEAVES = {"va.evaluate.metrics", "va.evaluate.protocol", "va.evaluate.assemble"}
@@ -65,6 +67,7 @@ HEAVY = {
 }
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
+STANDARD_ONLY += [f"commands.{file.stem}" for file in (ROOT / "commands").glob("[a-z]*.py")]
 
 
 def modules() -> dict[str, Path]:

@@ -18,6 +18,7 @@ from va.data.prototypes import Prototypes
 from va.data.windows import WindowSet
 from va.device import free_bytes
 from va.errors import VAError
+from va.train.checkpoint import SCHEMA
 from va.train.config import TrainConfig
 
 _CHUNK = 1024
@@ -197,6 +198,7 @@ def identity_of(config: TrainConfig, data: Data, division: Division) -> dict[str
     named = dataclasses.replace(config, face_encoder="", voice_encoder="")
     clips = (*division.train, *division.selection)
     return {
+        "schema": SCHEMA,
         "config": settings.as_dict(named, digest_only=True),
         "corpus": data.corpus_digest,
         "face": data.face.digest,

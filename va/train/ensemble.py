@@ -16,7 +16,7 @@ from va.train import checkpoint
 from va.train.config import TrainConfig
 from va.train.runs import describe
 
-_TAKEN: Final = ("shape", "corpus", "features", "demo_encoders", "region_texts", "train_clips")
+_TAKEN: Final = ("shape", "corpus", "features", "encoders", "demo_encoders", "region_texts", "train_clips")
 """What an ensemble's `run.json` has from its first member; the clips serve the baselines of a report."""
 
 
@@ -52,6 +52,7 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
         "selection": {
             "split": "each member's own split",
             "clips": first.info["selection"]["clips"],
+            "by_member": [run.info["selection"]["clips"] for run in loaded],
             "epoch": [run.info["selection"]["epoch"] for run in loaded],
             "ccc_mean": float(torch.tensor(scores, dtype=torch.float64).mean()),
         },

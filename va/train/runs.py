@@ -306,6 +306,7 @@ def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any
         "members": [],
         "corpus": {"name": data.corpus.name, "path": str(data.corpus.path), "synthetic": data.corpus.synthetic},
         "features": {"face": str(data.face.directory.absolute()), "voice": str(data.voice.directory.absolute())},
+        "encoders": {"face": data.face.identity, "voice": data.voice.identity},
         "demo_encoders": bool(data.face.identity.get("demo") or data.voice.identity.get("demo")),
         "region_texts": list(data.prototypes.texts),
         "selection": {

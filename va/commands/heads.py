@@ -1,0 +1,91 @@
+"""Commands of stage two: heads, sweeps, the paper's tables."""
+
+import json
+
+from va import console, cores, options, settings
+from va.commands.app import app
+from va.train.ablate_config import AblateConfig
+from va.train.config import SweepConfig, TrainConfig
+
+
+@options.stage(app, "train", TrainConfig)
+def train(config: TrainConfig) -> None:
+    """Stage two: train a head on cached features; prints the run directory last."""
+    console.settings("train", settings.as_dict(config))
+    cores.train()
+    with console.progress("loading libraries"):
+        from va.train import ensemble, runs
+        from va.train.state import Epoch
+
+    configs = runs.expand(config)
+
+    def epoch_done(trial: TrainConfig, line: Epoch) -> None:
+        which = "" if len(configs) == 1 else f"seed {trial.seed} " + (f"fold {trial.fold} " if trial.folds else "")
+        console.note(
+            f"{which}epoch {line['epoch']:>3}/{trial.epochs}  loss {line['loss']:.4f}  "
+            f"ccc_loss {line['ccc_loss']:.4f}  kl {line['region_kl']:.4f}  "
+            f"{'fold' if trial.folds else trial.select_on} CCC V {line['ccc_valence']:.3f}  "
+            f"A {line['ccc_arousal']:.3f}  mean {line['ccc_mean']:.3f}" + (" best" if line["best"] else "")
+        )
+
+    found = runs.train(configs, epoch_done=epoch_done)
+    if config.ensemble:
+        console.say(str(ensemble.join(config, found)))
+    else:
+        for directory in found:
+            console.say(str(directory))
+
+
+@options.stage(app, "sweep-grid", SweepConfig)
+def sweep_grid(config: SweepConfig) -> None:
+    """Train many trials together and rank them on dev over seeds; prints the best one's run directory last."""
+    console.settings("sweep-grid", settings.as_dict(config))
+    cores.train()
+    with console.progress("loading libraries"):
+        from va.evaluate import sweep_page
+        from va.train import sweep
+    with console.progress("training epochs of all trials") as progress:
+        results = sweep.run(config, progress=progress)
+    page = sweep_page.write_page(results, config.out)
+    for trial in results["failed"]:
+        console.note(f"failed: {trial['run']}: {trial['message']}")
+    if config.json:
+        console.say(json.dumps(results))
+    else:
+        console.table(f"{results['corpus']['name']}, {results['ranked_on']['split']}", *sweep.table(results))
+        console.say(str(page))
+        console.say(str(config.out / results["best"]["run"]))
+    sweep.require_all(results)
+
+
+@options.stage(app, "ablate", AblateConfig)
+def ablate(config: AblateConfig) -> None:
+    """Run a table of the paper again on a corpus, beside the published figures; prints the page's path last."""
+    console.settings("ablate", settings.as_dict(config))
+    cores.train()
+    with console.progress("loading libraries"):
+        from va.evaluate import ablation
+        from va.train import ablate as trials
+    with console.progress("training epochs of all trials") as progress:
+        trained = trials.run(config, progress=progress)
+    with console.progress("scoring runs") as progress:
+        results = ablation.run(
+            trained,
+            out=config.out,
+            corpus=config.corpus,
+            features_root=config.features,
+            split=config.split,
+            resamples=config.resamples,
+            device=config.device,
+            progress=progress,
+        )
+    for trial in results["failed"]:
+        console.note(f"failed: {trial['run']}: {trial['message']}")
+    if config.json:
+        console.say(json.dumps(results))
+    else:
+        for title, header, rows in ablation.tables(results):
+            console.table(title, header, rows)
+        console.note("published: CCC mean on Aff-Wild2, quoted and not verified here; the page says what differs")
+        console.say(str(config.out / "index.html"))
+    ablation.require_all(results)

@@ -1,0 +1,17 @@
+"""Commands that end in figures."""
+
+from va import console, cores, options
+from va.commands.app import app
+from va.evaluate.config import EvaluateConfig
+
+
+@options.stage(app, "evaluate", EvaluateConfig)
+def evaluate(config: EvaluateConfig) -> None:
+    """Score a run on a split by both protocols and write a report; prints the page's path last."""
+    cores.train()
+    with console.progress("loading libraries"):
+        from va.evaluate import score
+    with console.progress("evaluating") as progress:
+        figures = score.run(config, progress=progress)
+    console.table(f"{figures['corpus']}, {figures['split']}", *score.table(figures["rows"]))
+    console.say(str(config.out / "index.html"))
