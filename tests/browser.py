@@ -78,7 +78,7 @@ def opened(
     page.on("request", asked)
     page.goto(own, wait_until=wait)
     found.load_s = page.evaluate(
-        "() => { const t = performance.getEntriesByType('navigation')[0]; return (t.loadEventStart - t.startTime) / 1000 }"
+        "() => { const t = performance.getEntriesByType('navigation')[0]; return t.loadEventStart / 1000 }"
     )
     try:
         yield found

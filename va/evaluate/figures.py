@@ -20,8 +20,8 @@ Kind = Literal["run", "smoothed", "reading", "compared", "baseline"]
 class Row(TypedDict):
     """One line of the headline table.
 
-    `kind` says what it is: the run itself, the run smoothed, its regions' reading, another run, or a baseline; `note` in
-    a few words; `paper` is None where the protocol does not apply.
+    `kind` says what it is: the run itself, the run smoothed, its regions' reading, another run, or a baseline; `note`
+    in a few words; `paper` is None where the protocol does not apply.
     """
 
     kind: Kind
@@ -92,8 +92,8 @@ class ClipTrack(TypedDict):
 class Plane(TypedDict):
     """The VA plane: region centres [R, 2] with their texts, and how dense labels and predictions lie on it.
 
-    `edges` [B + 1] is shared by both axes; the densities [B, B] are shares of all counted frames, arousal by row from low
-    to high, valence by column.
+    `edges` [B + 1] is shared by both axes; the densities [B, B] are shares of all counted frames, arousal by row from
+    low to high, valence by column.
     """
 
     centers: Floats
@@ -149,7 +149,7 @@ class Smoothness(TypedDict):
 
 
 class Robustness(TypedDict):
-    """The run under a condition, by the abaw protocol, and the paired change of its mean CCC against the undisturbed."""
+    """The run under a condition, by the abaw protocol, and the paired change of its mean CCC against undisturbed."""
 
     name: str
     note: str
@@ -172,10 +172,10 @@ class ReportFigures(TypedDict):
 
     `rows[0]` is the run itself, raw: its `abaw` score is the headline. `created` is an ISO 8601 time, `selected_on` a
     sentence that says on what the run was selected (settled 7). `pooled` and `per_video` hold every metric by name
-    (`<metric>_<valence|arousal|mean>`) for "raw" and, where there is one, "smoothed": over all frames, and as the mean of
-    the clips' own values. `fill` says how frames without a prediction of their own were filled, `filled` their share.
-    `label_shift_s` other than 0 means that no figure is the official score. `provenance` is (key, value) pairs in the
-    order shown.
+    (`<metric>_<valence|arousal|mean>`) for "raw" and, where there is one, "smoothed": over all frames, and as the mean
+    of the clips' own values. `fill` says how frames without a prediction of their own were filled, `filled` what share
+    of the validly labelled frames that was. `label_shift_s` other than 0 means that no figure is the official score.
+    `provenance` is (key, value) pairs in the order shown.
     """
 
     title: str

@@ -1,8 +1,8 @@
 """A run directory: safetensors for weights, JSON for everything else; nothing in it can execute when loaded.
 
-`<name>-<8 hex>/` holds `run.json` (config, versions, seed, corpus, features, selection, and the encoders' identities, so
-that a run can be used without them), `model.safetensors` (the selected epoch), `log.jsonl` (one line per epoch), and,
-until it is finished, `state.safetensors` (`va/train/state.py`).
+`<name>-<8 hex>/` holds `run.json` (config, versions, seed, corpus, features, selection, and the encoders' identities,
+so that a run can be used without them), `model.safetensors` (the selected epoch), `log.jsonl` (one line per epoch),
+and, until it is finished, `state.safetensors` (`va/train/state.py`).
 The digest covers the settings that change results and the identities of corpus and features, so a finished directory is
 reused instead of trained again. An ensemble is a run as well: its weights have a leading axis over its members.
 """
