@@ -46,11 +46,20 @@ ALLOWED = {
     "cli": COMMANDS | {"commands"},
 }
 # The named exceptions: NumPy leaves that any stage may import, and runs loaded by the evaluation.
-LEAVES = {"va.evaluate.metrics", "va.evaluate.protocol", "va.evaluate.assemble"}
+LEAVES = {
+    f"va.evaluate.{name}" for name in ("metrics", "intervals", "protocol", "assemble", "smoothing", "diagnostics")
+}
 EXCEPTIONS = {
     "va.evaluate.predict": {"va.train.checkpoint"},
     "va.evaluate.score": {"va.train.checkpoint"},
     "va.evaluate.ablation": {"va.train.seeds"},
+    # A new video or stream is encoded by stage one's own code.
+    "va.evaluate.encoding": {
+        "va.train.checkpoint",
+        "va.extract.encoders",
+        "va.extract.config",
+        "va.extract",
+    },
 }
 HEAVY = {
     "numpy",
