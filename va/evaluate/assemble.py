@@ -6,6 +6,7 @@ prediction is its own. Like `metrics.py` and `protocol.py` it is a leaf that tra
 in each epoch is the same code as the final score.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -74,6 +75,35 @@ def series_from_windows(
         return ClipSeries(id=clip_id, time_s=time_s, values=said, covered=np.ones(len(first), np.bool_))
     means, covered = protocol.average_windows(values, cells, num_cells)
     return ClipSeries(id=clip_id, time_s=timeline.cell_centers(num_cells), values=means, covered=covered)
+
+
+def on_grid(series: ClipSeries) -> ClipSeries:
+    """Lay a series on the half-second grid: the cell centres between its first and its last time.
+
+    One that stands at cell centres keeps its values, and cells it skips are without one. Any other (window ends) is
+    read off linearly between covered times at the centres of its covered span; where that holds no centre, at the
+    one nearest to its middle. Without any covered time there is nothing to lay, and the grid is empty.
+    """
+    cells = series.time_s / timeline.CELL_S - 0.5
+    index = np.round(cells).astype(np.int64)
+    if (np.abs(cells - index) * timeline.CELL_S <= _SLACK_S).all():
+        if not len(index) or len(index) == index[-1] - index[0] + 1:
+            return series
+        count = int(index[-1] - index[0]) + 1
+        values, covered = np.full((count, series.values.shape[1]), np.nan), np.zeros(count, np.bool_)
+        values[index - index[0]], covered[index - index[0]] = series.values, series.covered
+        return ClipSeries(
+            id=series.id, time_s=(index[0] + np.arange(count) + 0.5) * timeline.CELL_S, values=values, covered=covered
+        )
+    if not series.covered.any():
+        return ClipSeries(id=series.id, time_s=np.zeros(0), values=series.values[:0], covered=series.covered[:0])
+    first_s, last_s = series.time_s[series.covered][[0, -1]]
+    first, last = math.ceil(first_s / timeline.CELL_S - 0.5), math.floor(last_s / timeline.CELL_S - 0.5)
+    if last < first:
+        first = last = math.floor((first_s + last_s) / 2 / timeline.CELL_S)
+    time_s = (np.arange(first, last + 1) + 0.5) * timeline.CELL_S
+    values, covered = protocol.cells_to_frames(series.values, series.covered, series.time_s, time_s)
+    return ClipSeries(id=series.id, time_s=time_s, values=values, covered=covered)
 
 
 def frames_from_series(series: ClipSeries, truth: Truth, *, fill: Fill, label_shift_s: float) -> ClipFrames:

@@ -23,6 +23,7 @@ LEVEL: Final = 0.95
 ROUNDING: Final = 1e-13
 """A sum of squares this much smaller than the squares it came from is rounding, not variation."""
 
+_OF_TARGETS: Final = [0, 2, 4]  # n, sum t and sum t^2 of `clip_statistics`
 _WIDEST_T: Final = 13.0  # Student's quantile at one degree of freedom is 12.71
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
@@ -150,6 +151,97 @@ def bootstrap_ccc(statistics: FloatArray, *, resamples: int, seed: int) -> Float
         float64 [3, 2]: (low, high) of valence, arousal and their mean; NaN with fewer than two clips.
     """
     return np.array([interval(column) for column in resampled_ccc(statistics, resamples=resamples, seed=seed).T])
+
+
+def paired_difference(first: FloatArray, second: FloatArray, *, resamples: int, seed: int) -> FloatArray:
+    """CCC of one model minus that of another on the same points, with its 95% interval over clips.
+
+    Both are measured on the same resamples, so what makes a clip easy or hard for both cancels.
+
+    Args:
+        first: float64 [clips, 2, 6] from `clip_statistics`.
+        second: The other model's, of the same clips in the same order.
+        resamples: How many resamples; >= 1.
+        seed: Of the resampling.
+
+    Returns:
+        float64 [3, 3]: by row valence, arousal and their mean; by column value, low and high. NaN where undefined.
+
+    Raises:
+        ValueError: The two were not measured on the same clips and points.
+    """
+    _check_same_points(first, second)
+    value = _with_mean(pooled_ccc(first.sum(axis=0)) - pooled_ccc(second.sum(axis=0)))
+    ours, theirs = (resampled_ccc(side, resamples=resamples, seed=seed) for side in (first, second))
+    return np.column_stack([value, [interval(column) for column in (ours - theirs).T]])
+
+
+def over_seeds_and_clips(statistics: FloatArray, *, resamples: int, seed: int) -> FloatArray:
+    """Mean CCC over seeds with one 95% interval that holds the variance of the seeds and that of the clips.
+
+    The variance of the mean over seeds is that over resampled clips, which all seeds share, plus that between seeds
+    divided by their number; the interval is Student's, with Satterthwaite's degrees of freedom. What a seed does better
+    on some clips than on others is in both, so it errs to the wide side. With one seed it is the interval over clips
+    (`bootstrap_ccc`) and says nothing of what another seed would give.
+
+    Args:
+        statistics: float64 [seeds, clips, 2, 6]: each seed's `clip_statistics` of the same clips and points.
+        resamples: How many resamples; >= 1.
+        seed: Of the resampling.
+
+    Returns:
+        float64 [3, 3]: by row valence, arousal and their mean; by column value, low and high. NaN where undefined, and
+        the bounds with fewer than two clips.
+
+    Raises:
+        ValueError: No seed, or the seeds were not measured on the same clips and points.
+    """
+    if statistics.ndim != 4 or not len(statistics):
+        raise ValueError(f"expected statistics [seeds, clips, 2, 6], got {statistics.shape}")
+    for other in statistics[1:]:
+        _check_same_points(statistics[0], other)
+    values = _with_mean(pooled_ccc(statistics.sum(axis=1)))
+    if len(statistics) == 1:
+        return np.column_stack([values[0], bootstrap_ccc(statistics[0], resamples=resamples, seed=seed)])
+    num_seeds, num_clips = len(statistics), int((statistics[0, :, 0, 0] > 0).sum())
+    draws = np.mean([resampled_ccc(one, resamples=resamples, seed=seed) for one in statistics], axis=0)
+    answer = np.full((3, 3), np.nan)
+    for row, value, drawn in zip(answer, values.T, draws.T, strict=True):
+        defined = drawn[~np.isnan(drawn)]
+        if np.isnan(value).any() or len(defined) < 2:
+            continue
+        # The bootstrap's variance is that of a population of the clips drawn from: (n - 1) / n of the sample's.
+        of_clips = float(np.var(defined)) * num_clips / (num_clips - 1)
+        of_seeds = float(np.var(value, ddof=1)) / num_seeds
+        half = _half_width(((of_clips, num_clips - 1), (of_seeds, num_seeds - 1)))
+        row[:] = value.mean(), max(value.mean() - half, -1.0), min(value.mean() + half, 1.0)
+    return answer
+
+
+def _half_width(parts: Sequence[tuple[float, int]]) -> float:
+    """Half a 95% interval of a value whose variance is a sum of independent estimates: (variance, freedom) each.
+
+    Source: Satterthwaite, 1946.
+    """
+    total = math.fsum(variance for variance, _ in parts)
+    if total == 0.0:
+        return 0.0
+    freedom = total**2 / math.fsum(variance**2 / degrees for variance, degrees in parts)
+    return student_quantile(freedom) * math.sqrt(total)
+
+
+def _with_mean(values: FloatArray) -> FloatArray:
+    """Append the mean of valence and arousal: float64 [..., 2] -> [..., 3]."""
+    return np.concatenate([values, values.mean(axis=-1, keepdims=True)], axis=-1)
+
+
+def _check_same_points(first: FloatArray, second: FloatArray) -> None:
+    """Check that two models' statistics have the same counts and targets."""
+    if first.shape != second.shape or first.shape[1:] != (2, 6):
+        raise ValueError(f"expected two arrays [clips, 2, 6] alike, got {first.shape} and {second.shape}")
+    ours, theirs = first[..., _OF_TARGETS], second[..., _OF_TARGETS]
+    if not np.allclose(ours, theirs, rtol=1e-9, atol=1e-9):
+        raise ValueError("the two were not measured on the same points: their counts or targets differ")
 
 
 def student_quantile(freedom: float) -> float:

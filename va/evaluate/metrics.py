@@ -134,6 +134,31 @@ def evaluate(prediction: npt.ArrayLike, target: npt.ArrayLike, mask: npt.ArrayLi
     return answer
 
 
+def ccc_over_clips(
+    *, predictions: Sequence[FloatArray], targets: Sequence[FloatArray], masks: Sequence[BoolArray]
+) -> tuple[float, float, float]:
+    """CCC of valence, of arousal, and their mean over the points of all clips, concatenated.
+
+    Args:
+        predictions: One float [N, 2] per clip.
+        targets: One float [N, 2] per clip.
+        masks: One bool [N] per clip: the points that count.
+
+    Returns:
+        Values in [-1, 1]; NaN or 0.0 as the module docstring defines, the mean NaN where either is.
+
+    Raises:
+        ValueError: A clip's input is not as the module docstring asks, or the three differ in length.
+    """
+    kept = [np.zeros((0, 2, 2))]
+    for prediction, target, mask in zip(predictions, targets, masks, strict=True):
+        predicted, annotated, valid = validate(prediction, target, mask, columns=(2,))
+        kept.append(np.stack([predicted[valid], annotated[valid]]).transpose(1, 0, 2))
+    points = np.concatenate(kept)
+    valence, arousal = (ccc(points[:, 0, column], points[:, 1, column]) for column in range(2))
+    return valence, arousal, (valence + arousal) / 2.0
+
+
 def per_clip(
     *, predictions: Sequence[FloatArray], targets: Sequence[FloatArray], masks: Sequence[BoolArray]
 ) -> list[dict[str, float]]:

@@ -236,23 +236,18 @@ def _score(
     sums = intervals.clip_statistics(predictions=predictions, targets=targets, masks=scored)
     bounds = intervals.bootstrap_ccc(sums, resamples=resamples, seed=seed)
     # The point figures come from the plain metric; the sums only serve the resamples.
-    empty = np.zeros((0, 2))
-    prediction, target = (
-        np.concatenate([empty, *(values[mask] for values, mask in zip(side, scored, strict=True))])
-        for side in (predictions, targets)
-    )
-    values = [metrics.ccc(prediction[:, column], target[:, column]) for column in range(2)]
+    values = metrics.ccc_over_clips(predictions=predictions, targets=targets, masks=scored)
+    num_points = sum(int(mask.sum()) for mask in scored)
     valence, arousal, mean = (
-        Figure(value=value, low=float(low), high=float(high))
-        for value, (low, high) in zip((*values, sum(values) / 2.0), bounds, strict=True)
+        Figure(value=value, low=float(low), high=float(high)) for value, (low, high) in zip(values, bounds, strict=True)
     )
     return Score(
         ccc_valence=valence,
         ccc_arousal=arousal,
         ccc_mean=mean,
-        coverage=len(target) / num_expected if num_expected else float("nan"),
+        coverage=num_points / num_expected if num_expected else float("nan"),
         filled=num_filled / num_expected if num_expected else float("nan"),
-        num_frames=len(target),
+        num_frames=num_points,
         num_clips=sum(bool(mask.any()) for mask in scored),
     )
 
