@@ -1,4 +1,4 @@
 """Stage three: a run and a corpus become figures.
 
-`metrics` and `protocol` are NumPy leaves that any stage may import.
+`metrics`, `intervals`, `protocol`, `assemble`, `smoothing` and `diagnostics` are NumPy leaves that any stage may import.
 """
