@@ -140,7 +140,7 @@ def test_configs_and_cli_import_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imports_of(tree, top_level_only=True)} & HEAVY
 
 
-@pytest.mark.parametrize("name", ["metrics", "protocol", "assemble"])
+@pytest.mark.parametrize("name", ["metrics", "intervals", "protocol", "assemble", "smoothing", "diagnostics"])
 def test_leaves_need_no_torch(name: str) -> None:
     tree = ast.parse(MODULES[f"va.evaluate.{name}"].read_text(encoding="utf-8"))
     assert "torch" not in {module.split(".")[0] for module in imports_of(tree, top_level_only=False)}

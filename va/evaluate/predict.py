@@ -142,7 +142,12 @@ def predict_clips(run: Run, inputs: Inputs, clips: tuple[Clip, ...], *, device: 
             )
         ends.append(
             assemble.ends_from_windows(
-                span.clip.id, values=values, full=np.array(span.full), end_time_s=end_time_s, truth=truth
+                span.clip.id,
+                values=values,
+                full=np.array(span.full),
+                end_time_s=end_time_s,
+                truth=truth,
+                label_shift_s=0.0,
             )
         )
     return SplitPredictions(windows=window_set, raw=raw, frames=frames, ends=ends, reading=reading)
