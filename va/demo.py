@@ -61,7 +61,7 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
             corpus, clips=clips, seconds=seconds, seed=seed, workers=os.cpu_count() or 1, progress=progress
         )
     with bar("1/4 reading the tree") as progress:
-        affwild2.read_tree(corpus, out=corpus, name="synthetic", synthetic=True, progress=progress)
+        affwild2.read_tree(corpus, out=corpus, name="synthetic", synthetic=True, sample=None, progress=progress)
     with bar("2/4 extracting") as progress:
         config = ExtractConfig(corpus=corpus, out=features, preset="tiny")
         pipeline.run(config, progress=progress)
