@@ -51,7 +51,8 @@ LEAVES = {
 }
 EXCEPTIONS = {
     "va.evaluate.predict": {"va.train.checkpoint"},
-    "va.evaluate.score": {"va.train.checkpoint"},
+    **{f"va.evaluate.{name}": {"va.train.checkpoint"} for name in ("score", "rows", "compare", "robustness")},
+    **{f"va.evaluate.{name}": {"va.train.checkpoint"} for name in ("selection", "tracks")},
     "va.evaluate.ablation": {"va.train.seeds"},
     # A new video or stream is encoded by stage one's own code.
     "va.evaluate.encoding": {

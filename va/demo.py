@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from va.data import affwild2, synthetic
 from va.evaluate import score
 from va.evaluate.config import EvaluateConfig
-from va.evaluate.report import ReportFigures
+from va.evaluate.figures import ReportFigures
 from va.extract import pipeline
 from va.extract.config import ExtractConfig
 from va.train import runs

@@ -1,5 +1,7 @@
 """Commands that end in figures."""
 
+import json
+
 from va import console, cores, options
 from va.commands.app import app
 from va.evaluate.config import EvaluateConfig
@@ -13,5 +15,10 @@ def evaluate(config: EvaluateConfig) -> None:
         from va.evaluate import score
     with console.progress("evaluating") as progress:
         figures = score.run(config, progress=progress)
+    if config.json:
+        console.say(json.dumps(score.as_json(config.out)))
+        return
     console.table(f"{figures['corpus']}, {figures['split']}", *score.table(figures["rows"]))
+    for remark in score.remarks(figures):
+        console.say(remark)
     console.say(str(config.out / "index.html"))

@@ -59,7 +59,7 @@ def times_after(last_s: float, later: NDArray[np.int64], *, step_s: float) -> ND
 
     Annotations and sample files may list more frames than a video has; they keep their place on its clock.
     """
-    return last_s + step_s * later
+    return last_s + step_s * later.astype(np.float64)
 
 
 def cells_in(length_s: float, *, name: str) -> int:
