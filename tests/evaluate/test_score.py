@@ -19,7 +19,6 @@ from va.evaluate import predict, rows, score
 from va.evaluate.config import EvaluateConfig
 from va.train import checkpoint, runs
 
-
 OFFICIAL: dict[str, Any] = {"device": torch.device("cpu"), "fill": "interpolate", "label_shift_s": 0.0}
 
 

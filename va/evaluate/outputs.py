@@ -128,5 +128,5 @@ def _texts(values: NDArray[np.float64], there: NDArray[np.bool_], form: str) -> 
 def _quoted(name: str) -> str:
     """Write a name as the csv module does, once per clip."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([name])
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow([name])  # what is quoted depends on what ends a line
+    return text.getvalue().removesuffix("\r\n")
