@@ -1,6 +1,7 @@
 """Pooled statistics against the direct computation, and intervals against what they claim to cover."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -21,6 +22,12 @@ def make_clips(seed: int, offset: float) -> tuple[list[np.ndarray], list[np.ndar
         targets.append(target)
         masks.append(rng.random(length) < (0.0 if length == 12 else 0.8))
     return predictions, targets, masks
+
+
+def percentiles(num_clips: int) -> np.ndarray:
+    """Where the expanded percentile interval ends, in per cent, by SciPy."""
+    deviations = math.sqrt(num_clips / (num_clips - 1)) * scipy.stats.t.ppf(0.975, num_clips - 1)
+    return 100 * scipy.stats.norm.cdf([-deviations, deviations])
 
 
 def direct_ccc(clips: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]], counts: np.ndarray) -> list[float]:
@@ -81,7 +88,7 @@ def test_resamples_draw_with_replacement_and_by_seed() -> None:
     assert (counts != intervals.resample_counts(num_clips=30, resamples=400, seed=5)).any()
 
 
-def test_bootstrap_is_the_percentiles_of_direct_resampling() -> None:
+def test_bootstrap_is_the_expanded_percentiles_of_direct_resampling() -> None:
     clips = make_clips(6, 0.0)
     statistics = intervals.clip_statistics(predictions=clips[0], targets=clips[1], masks=clips[2])
     measured = intervals.bootstrap_ccc(statistics, resamples=300, seed=9)
@@ -91,7 +98,7 @@ def test_bootstrap_is_the_percentiles_of_direct_resampling() -> None:
     values = np.array(
         [direct_ccc(kept, counts) for counts in intervals.resample_counts(num_clips=len(used), resamples=300, seed=9)]
     )
-    expected = np.nanpercentile(np.column_stack([values, values.mean(axis=1)]), (2.5, 97.5), axis=0).T
+    expected = np.nanpercentile(np.column_stack([values, values.mean(axis=1)]), percentiles(len(used)), axis=0).T
     np.testing.assert_allclose(measured, expected, atol=1e-9)
     point = intervals.pooled_ccc(statistics.sum(axis=0))
     assert (measured[:2, 0] < point).all() and (point < measured[:2, 1]).all()
@@ -112,6 +119,249 @@ def test_bootstrap_needs_two_clips_that_count() -> None:
     assert np.isnan(intervals.bootstrap_ccc(nothing, resamples=20, seed=0)).all()
     with pytest.raises(ValueError, match="zip"):
         intervals.clip_statistics(predictions=predictions, targets=targets, masks=masks[:-1])
+
+
+def test_undefined_resamples_are_ignored_and_one_clip_has_no_interval() -> None:
+    values = np.array([0.1, NAN, 0.3, 0.2, NAN])
+    assert intervals.interval(values, num_clips=2) == (0.1, 0.3)
+    assert np.isnan(intervals.interval(values, num_clips=1)).all()
+    assert np.isnan(intervals.interval(np.full(4, NAN), num_clips=9)).all()
+    many = np.random.default_rng(0).normal(size=5000)
+    for num_clips in (5, 20, 76, 100_000):
+        low, high = np.percentile(many, percentiles(num_clips))
+        assert intervals.interval(many, num_clips=num_clips) == pytest.approx((low, high), abs=1e-9)
+
+
+# --- differences, and seeds
+
+
+def statistics_of(seed: int, *, worse: float) -> np.ndarray:
+    predictions, targets, masks = make_clips(seed, 0.0)
+    noise = np.random.default_rng(seed + 1)
+    predictions = [prediction + worse * noise.normal(size=prediction.shape) for prediction in predictions]
+    return intervals.clip_statistics(predictions=predictions, targets=targets, masks=masks)
+
+
+def test_a_paired_difference_is_the_percentiles_of_differences_on_the_same_resamples() -> None:
+    first, second = statistics_of(3, worse=0.0), statistics_of(3, worse=0.2)
+    measured = intervals.paired_difference(first, second, resamples=400, seed=2)
+    used = first[:, 0, 0] > 0
+    counts = intervals.resample_counts(num_clips=int(used.sum()), resamples=400, seed=2)
+    drawn = [
+        [intervals.pooled_ccc(np.tensordot(row, side[used], axes=1)) for row in counts] for side in (first, second)
+    ]
+    apart = np.subtract(*np.array(drawn))
+    apart = np.column_stack([apart, apart.mean(axis=1)])
+    expected = np.nanpercentile(apart, percentiles(int(used.sum())), axis=0).T
+    np.testing.assert_allclose(measured[:, 1:], expected, atol=1e-12)
+    point = intervals.pooled_ccc(first.sum(axis=0)) - intervals.pooled_ccc(second.sum(axis=0))
+    np.testing.assert_allclose(measured[:, 0], [*point, point.mean()], atol=1e-12)
+    reverse = intervals.paired_difference(second, first, resamples=400, seed=2)
+    np.testing.assert_allclose(reverse, -measured[:, [0, 2, 1]], atol=1e-12)
+
+
+def test_a_model_minus_itself_is_nothing() -> None:
+    same = statistics_of(3, worse=0.1)
+    assert (intervals.paired_difference(same, same, resamples=50, seed=0) == 0).all()
+
+
+def test_differences_of_other_points_are_refused() -> None:
+    clips = make_clips(3, 0.0)
+    first = intervals.clip_statistics(predictions=clips[0], targets=clips[1], masks=clips[2])
+    fewer = [mask & (np.arange(len(mask)) != 5) for mask in clips[2]]
+    moved = [target + 0.01 * (np.arange(len(target)) == 7)[:, None] for target in clips[1]]
+    for targets, masks in ((clips[1], fewer), (moved, clips[2])):
+        other = intervals.clip_statistics(predictions=clips[0], targets=targets, masks=masks)
+        with pytest.raises(ValueError, match="same points"):
+            intervals.paired_difference(first, other, resamples=10, seed=0)
+        with pytest.raises(ValueError, match="same points"):
+            intervals.over_seeds_and_clips(np.stack([first, other]), resamples=10, seed=0)
+    with pytest.raises(ValueError, match="alike"):
+        intervals.paired_difference(first, first[:-1], resamples=10, seed=0)
+    with pytest.raises(ValueError, match="seeds"):
+        intervals.over_seeds_and_clips(first, resamples=10, seed=0)
+
+
+def test_one_seed_has_the_interval_over_clips() -> None:
+    only = statistics_of(3, worse=0.1)
+    measured = intervals.over_seeds_and_clips(only[None], resamples=200, seed=4)
+    np.testing.assert_array_equal(measured[:, 1:], intervals.bootstrap_ccc(only, resamples=200, seed=4))
+    np.testing.assert_array_equal(measured[:2, 0], intervals.pooled_ccc(only.sum(axis=0)))
+
+
+def test_both_variances_are_added_by_hand() -> None:
+    seeds = np.stack([statistics_of(3, worse=worse) for worse in (0.0, 0.15, 0.3)])
+    measured = intervals.over_seeds_and_clips(seeds, resamples=300, seed=4)
+    values = intervals.pooled_ccc(seeds.sum(axis=1)).mean(axis=1)
+    draws = np.mean([intervals.resampled_ccc(one, resamples=300, seed=4)[:, 2] for one in seeds], axis=0)
+    clips = int((seeds[0, :, 0, 0] > 0).sum())
+    parts = np.array([np.nanvar(draws) * clips / (clips - 1), np.var(values, ddof=1) / 3])
+    freedom = parts.sum() ** 2 / (parts[0] ** 2 / (clips - 1) + parts[1] ** 2 / 2)
+    half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(parts.sum())
+    assert measured[2] == pytest.approx([values.mean(), values.mean() - half, values.mean() + half], abs=1e-9)
+    # Wider than either alone.
+    assert np.ptp(measured[2, 1:]) > 2 * 1.96 * np.sqrt(parts).max()
+
+
+def test_equal_perfect_seeds_have_no_width_and_undefined_ones_no_figure() -> None:
+    _, targets, masks = make_clips(7, 0.0)
+    perfect = intervals.clip_statistics(predictions=targets, targets=targets, masks=masks)
+    np.testing.assert_allclose(intervals.over_seeds_and_clips(np.stack([perfect] * 3), resamples=50, seed=0), 1.0)
+    assert np.isnan(intervals.over_seeds_and_clips(np.zeros((2, 5, 2, 6)), resamples=50, seed=0)).all()
+    assert np.isnan(intervals.over_seeds_and_clips(np.zeros((2, 0, 2, 6)), resamples=50, seed=0)).all()
+
+
+# --- coverage: how often a 95% interval holds the truth, on worlds with a known one
+
+SPREAD, WITHIN = 0.6, 0.5  # deviations of a clip's level and of what happens in it
+MOMENTS = 8  # of a clip that differ; its frames repeat them
+
+
+def world(rng: np.random.Generator, slopes: np.ndarray, *, clips: int, own: float, shared: float) -> np.ndarray:
+    """Statistics [models, clips, MOMENTS, 2, 6] of predictions that are slope * target + errors.
+
+    `shared` is the deviation of the error that all models make throughout a clip, `own` that of each model's,
+    throughout a clip and once more in every moment.
+    """
+    frames = np.repeat(rng.integers(25, 250, size=clips), MOMENTS).reshape(clips, MOMENTS, 1)
+    target = SPREAD * rng.normal(size=(clips, 1, 2)) + WITHIN * rng.normal(size=(clips, MOMENTS, 2))
+    prediction = slopes[:, None, None, None] * target + shared * rng.normal(size=(clips, 1, 2))
+    prediction = prediction + own * rng.normal(size=(len(slopes), clips, 1, 2))
+    prediction = prediction + own * rng.normal(size=prediction.shape)
+    targets = np.broadcast_to(target, prediction.shape)
+    means = (np.ones_like(targets), prediction, targets, prediction**2, targets**2, prediction * targets)
+    return np.stack([frames * mean for mean in means], axis=-1)
+
+
+def true_ccc(slopes: np.ndarray, *, own: float, shared: float) -> np.ndarray:
+    """Of an endless number of clips: 2 cov / (var + var), all means being 0."""
+    variance = SPREAD**2 + WITHIN**2
+    return 2 * slopes * variance / (slopes**2 * variance + shared**2 + 2 * own**2 + variance)
+
+
+Method = Callable[[np.ndarray, int], np.ndarray]
+
+
+def share_covering(
+    method: Method, slopes: np.ndarray, truth: float, *, clips: int, worlds: int, **errors: float
+) -> float:
+    """How often the bounds [2] that `method` gives of a world hold the truth."""
+    rng = np.random.default_rng(20)
+    found = [method(world(rng, slopes, clips=clips, **errors), index) for index in range(worlds)]
+    return float(np.mean([low <= truth <= high for low, high in found]))
+
+
+def over_clips(statistics: np.ndarray, seed: int) -> np.ndarray:
+    return intervals.bootstrap_ccc(statistics[0].sum(axis=1), resamples=400, seed=seed)[0]
+
+
+def over_frames(statistics: np.ndarray, seed: int) -> np.ndarray:
+    """The wrong one: frames are drawn, as if each told something new."""
+    moments = statistics[0].reshape(-1, 2, 6)
+    frames = moments[:, 0, 0]
+    # All frames of a moment are alike, so drawing frames is drawing how many of each moment there are.
+    drawn = np.random.default_rng(seed).multinomial(int(frames.sum()), frames / frames.sum(), size=400)
+    values = intervals.pooled_ccc(np.tensordot(drawn / frames, moments, axes=1))
+    return np.percentile(values[:, 0], (2.5, 97.5))
+
+
+def paired(statistics: np.ndarray, seed: int) -> np.ndarray:
+    ours, theirs = statistics.sum(axis=2)
+    return intervals.paired_difference(ours, theirs, resamples=400, seed=seed)[0, 1:]
+
+
+def unpaired(statistics: np.ndarray, seed: int) -> np.ndarray:
+    """The wrong one: each model with resamples of its own."""
+    draws = [
+        intervals.resampled_ccc(side, resamples=400, seed=2 * seed + index)
+        for index, side in enumerate(statistics.sum(axis=2))
+    ]
+    return np.percentile((draws[0] - draws[1])[:, 0], (2.5, 97.5))
+
+
+def over_seeds(statistics: np.ndarray, seed: int) -> np.ndarray:
+    return intervals.over_seeds_and_clips(statistics.sum(axis=2), resamples=400, seed=seed)[0, 1:]
+
+
+def seeds_only(statistics: np.ndarray, seed: int) -> np.ndarray:
+    """A wrong one: the clips are taken for all there are."""
+    values = intervals.pooled_ccc(statistics.sum(axis=(1, 2)))[:, 0]
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
+    return np.array([values.mean() - half, values.mean() + half])
+
+
+ERRORS = {"own": 0.25, "shared": 0.35}
+ONE = np.array([0.6])
+
+
+@pytest.mark.parametrize(("clips", "least"), [(20, 0.89), (76, 0.91)])
+def test_the_interval_over_clips_covers(clips: int, least: float) -> None:
+    truth = float(true_ccc(ONE, **ERRORS)[0])
+    assert least <= share_covering(over_clips, ONE, truth, clips=clips, worlds=600, **ERRORS) <= 0.98
+    # Frames instead of clips: a confident wrong answer.
+    assert share_covering(over_frames, ONE, truth, clips=clips, worlds=200, **ERRORS) < 0.35
+
+
+@pytest.mark.parametrize("clips", [20, 76])
+def test_the_paired_difference_covers_and_the_unpaired_is_far_too_wide(clips: int) -> None:
+    """Errors that both models make are what pairing is for. Too wide covers too often, and hides what is better."""
+    slopes, errors = np.array([0.6, 0.45]), {"own": 0.1, "shared": 0.45}
+    truth = float(np.subtract(*true_ccc(slopes, **errors)))
+    assert 0.90 <= share_covering(paired, slopes, truth, clips=clips, worlds=400, **errors) <= 0.98
+    assert share_covering(unpaired, slopes, truth, clips=clips, worlds=200, **errors) > 0.985
+    # In how many worlds the better model cannot be told from the other.
+    assert share_covering(paired, slopes, 0.0, clips=clips, worlds=100, **errors) < 0.2
+    assert share_covering(unpaired, slopes, 0.0, clips=clips, worlds=100, **errors) > (0.8 if clips == 20 else 0.25)
+
+
+def share_covering_seeds(method: Method, *, spread: float, clips: int, seeds: int, worlds: int) -> float:
+    """How often bounds hold the mean CCC of endless seeds, each with a slope of its own, on endless clips."""
+    rng = np.random.default_rng(21)
+    truth = float(true_ccc(0.6 + spread * np.random.default_rng(0).normal(size=400_000), **ERRORS).mean())
+    found = [
+        method(world(rng, 0.6 + spread * rng.normal(size=seeds), clips=clips, **ERRORS), index)
+        for index in range(worlds)
+    ]
+    return float(np.mean([low <= truth <= high for low, high in found]))
+
+
+def test_the_interval_over_seeds_and_clips_covers_and_half_of_it_does_not() -> None:
+    """Four seeds on 76 clips, with a variance between seeds that is about that over clips."""
+    sizes = {"spread": 0.08, "clips": 76, "seeds": 4}
+    assert 0.90 <= share_covering_seeds(over_seeds, worlds=300, **sizes) <= 0.99
+    assert share_covering_seeds(over_clips, worlds=300, **sizes) < 0.86  # the first seed, taken for all
+    assert share_covering_seeds(seeds_only, worlds=300, **sizes) < 0.88
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("clips", "least"), [(8, 0.88), (20, 0.90), (76, 0.925)])
+@pytest.mark.parametrize("slope", [0.2, 0.6, 0.9])
+def test_the_interval_over_clips_covers_many_worlds(clips: int, least: float, slope: float) -> None:
+    slopes = np.array([slope])
+    truth = float(true_ccc(slopes, **ERRORS)[0])
+    covered = share_covering(over_clips, slopes, truth, clips=clips, worlds=4000, **ERRORS)
+    print(f"clips {clips}, slope {slope}, CCC {truth:.3f}: {covered:.3f}")
+    assert least <= covered <= 0.965
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clips", [20, 76])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("spread", [0.01, 0.06, 0.15])
+def test_the_interval_over_seeds_and_clips_covers_many_worlds(clips: int, seeds: int, spread: float) -> None:
+    covered = share_covering_seeds(over_seeds, spread=spread, clips=clips, seeds=seeds, worlds=2000)
+    print(f"clips {clips}, seeds {seeds}, spread {spread}: {covered:.3f}")
+    assert 0.90 <= covered <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clips", [20, 76])
+def test_the_paired_difference_covers_many_worlds(clips: int) -> None:
+    slopes, errors = np.array([0.6, 0.45]), {"own": 0.1, "shared": 0.45}
+    truth = float(np.subtract(*true_ccc(slopes, **errors)))
+    covered = share_covering(paired, slopes, truth, clips=clips, worlds=4000, **errors)
+    print(f"clips {clips}: {covered:.3f}")
+    assert 0.915 <= covered <= 0.965
 
 
 # --- Student's quantile

@@ -233,5 +233,7 @@ def test_clips_whose_arrays_do_not_fit_are_refused() -> None:
         ClipFrames("odd one", np.arange(3.0), two, two[:2], every, every, ~every)
     with pytest.raises(ValueError, match="boolean masks"):
         ClipFrames("odd one", np.arange(3.0), two, two, np.ones(3), every, ~every)
+    with pytest.raises(ValueError, match="cannot be a filled one"):
+        ClipFrames("odd one", np.arange(3.0), two, two, every, ~every, every)
     with pytest.raises(ValueError, match="boolean masks"):
         ClipWindows("odd one", np.arange(3.0), two, two, every[:2])

@@ -212,6 +212,7 @@ def _figures(members: Sequence[Scored], name: str) -> dict[str, Figure]:
         axis: _figure(
             [one.line[name][axis]["value"] for one in members],
             [one.draws[name][:, column] for one in members],
+            num_clips=members[0].line[name]["num_clips"] if members else 0,
             limit=1,
         )
         for column, axis in enumerate(NAMES)
@@ -237,18 +238,18 @@ def _differences(rows: Sequence[Mapping[str, Any]], members: Mapping[tuple[str, 
                     "target": form,
                     "protocol": name,
                     "by_seed": {str(one.seed): value for (one, _), value in zip(pairs, values, strict=True)},
-                    "difference": _figure(values, drawn, limit=2),
+                    "difference": _figure(values, drawn, num_clips=pairs[0][0].line[name]["num_clips"], limit=2),
                 }
             )
     return found
 
 
-def _figure(values: Sequence[float], draws: Sequence[FloatArray], *, limit: float) -> Figure:
+def _figure(values: Sequence[float], draws: Sequence[FloatArray], *, num_clips: int, limit: float) -> Figure:
     """Average over seeds, in each resample of the clips as well; nothing of a row without a defined CCC."""
     if not values or not all(math.isfinite(value) for value in values):
         return Figure(value=math.nan, over_seeds=None, over_clips=None)
     mean = mean_with_interval(values, limit=limit)
-    low, high = intervals.interval(np.mean(draws, axis=0))
+    low, high = intervals.interval(np.mean(draws, axis=0), num_clips=num_clips)
     return Figure(
         value=mean["value"],
         over_seeds=None if mean["low"] is None or mean["high"] is None else (mean["low"], mean["high"]),
