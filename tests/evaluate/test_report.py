@@ -173,7 +173,7 @@ def test_the_cards_hold_the_runs_own_raw_figures(light: None) -> None:
     assert cards == ["0.480", "0.520", "0.500"]
     assert "12,345 labelled frames of 76 clips, by the ABAW protocol, raw." in page.text()
     assert "100% of the labelled frames have a prediction." in page.text()
-    assert "0.4% of them had none of their own and were filled: the nearest predicted frame's" in page.text()
+    assert "0.4% of them have none of their own and were filled: linearly in time from" in page.text()
     assert "not the official score" not in page.text()
 
 
@@ -286,6 +286,23 @@ def test_clips_come_worst_first_and_those_without_a_figure_last(light: None) -> 
     rows = re.findall(r'data-index="(\d)"><th scope="row">clip_0(\d)<', report.render(figures))
     assert rows == [("0", "2"), ("1", "3"), ("2", "0"), ("3", "1"), ("4", "4")]
     assert [clip["id"] for clip in page.data()["clips"]] == [f"clip_0{name}" for _, name in rows]  # type: ignore[attr-defined]
+
+
+def test_smoothing_that_was_given_has_no_candidates() -> None:
+    found = make_figures()["smoothing"]
+    assert found is not None
+    found.update(chosen_on="no clips: both were given", candidates=[])
+    assert report_tables.smoothing(found).endswith("chosen on no clips: both were given.</p>")
+
+
+def test_a_shift_that_is_not_defined_is_not_drawn(light: None) -> None:
+    figures = make_figures()
+    assert figures["lag"] is not None
+    assert "Best at 0.50 s." in shown(figures).text()
+    figures["lag"]["best_s"] = NAN
+    page = shown(figures)
+    assert "Best at" not in page.text() and "Not defined here" in page.text()
+    assert not [div for div in page.all("div") if div.get("class") == "chart lag"]
 
 
 def test_every_metric_is_there_in_both_poolings() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from browser import Opened, opened
-from page_material import HOSTILE, make_figures
+from page_material import HOSTILE, make_clip, make_figures
 
 from va.evaluate import report
+from va.evaluate.figures import ClipTrack
 
 HOSTILE_NAME = HOSTILE + "\udcff<script>alert(2)</script>"
 CLIPS = 8
@@ -29,10 +30,20 @@ def until(page: Any, expression: str, argument: Any = None) -> None:
         time.sleep(0.02)
 
 
+def empty_clip() -> ClipTrack:
+    """A clip without a frame or a cell."""
+    clip = make_clip("clip_empty", frames=1, seed=1)
+    for name in ("time_s", "target", "valid", "prediction", "smoothed", "cell_time_s", "regions", "gate"):
+        clip[name] = clip[name][:0]  # type: ignore[literal-required]
+    clip.update(no_face=[], no_sound=[], labelled=float("nan"), metrics=dict.fromkeys(clip["metrics"], float("nan")))
+    return clip
+
+
 @pytest.fixture(scope="module")
 def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     figures = make_figures(HOSTILE_NAME, clips=CLIPS, frames=600)
     figures["clips"][2]["metrics"] = dict.fromkeys(figures["clips"][2]["metrics"], float("nan"))
+    figures["clips"] = [*figures["clips"][: CLIPS - 1], empty_clip()]
     file = report.write_report(figures, tmp_path_factory.mktemp("report"))
     with opened(browser, file) as found:
         found.page.on("dialog", lambda dialog: (found.complaints.append("a dialog"), dialog.dismiss()))
@@ -85,6 +96,13 @@ def test_the_panel_draws_annotation_prediction_regions_and_gate(page: Any) -> No
     assert names == [*both, *lanes, ["regions", "y4"], ["gate", "y5"]]
 
 
+def test_a_clip_with_nothing_in_it_is_drawn_empty(page: Any) -> None:
+    page.locator("#filter").fill("empty")
+    page.locator(f"{ROWS}:not([hidden])").click()
+    assert [[value for value in one if value is not None] for one in traces(page)[:6]] == [[]] * 6
+    page.locator("#filter").fill("")
+
+
 def test_sorting_by_click_and_by_keyboard(page: Any) -> None:
     assert page.locator("table.clips").get_attribute("role") == "grid"
     heads = page.locator("table.clips thead button")
@@ -94,10 +112,12 @@ def test_sorting_by_click_and_by_keyboard(page: Any) -> None:
     heads.filter(has_text="MAE").focus()
     page.keyboard.press("Enter")
     values = page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.cells[6].textContent)")
-    assert values[-1] == "n/a" and values[:-1] == sorted(values[:-1]) and sort_of(page) == [("MAE", "ascending")]
+    assert (
+        values[-2:] == ["n/a", "n/a"] and values[:-2] == sorted(values[:-2]) and sort_of(page) == [("MAE", "ascending")]
+    )
     page.keyboard.press("Space")
     turned = page.eval_on_selector_all(ROWS, "rows => rows.map(row => row.cells[6].textContent)")
-    assert turned[-1] == "n/a" and turned[:-1] == sorted(values[:-1], reverse=True)
+    assert turned[-2:] == ["n/a", "n/a"] and turned[:-2] == sorted(values[:-2], reverse=True)
     assert sort_of(page) == [("MAE", "descending")]
 
 
