@@ -65,7 +65,8 @@
       },
       hovertemplate: `${name}: predicted %{x:.3f}, annotated %{y:.3f}<br>%{customdata:,} frames<extra></extra>`,
     })), {
-      x: { title: "mean prediction", range: [-reach, reach] }, y: { title: "mean annotation", range: [-reach, reach] },
+      x: { title: "mean prediction", range: [-reach, reach], constrain: "domain" },
+      y: { title: "mean annotation", range: [-reach, reach], constrain: "domain", scaleanchor: "x" },
       shapes: [{ type: "line", x0: -reach, y0: -reach, x1: reach, y1: reach, line: { color: colour("--muted"), width: 1, dash: "dot" } }],
     });
   };
