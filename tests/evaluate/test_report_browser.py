@@ -24,7 +24,7 @@ CHARTS = ("clip", "square", "calibration", "over-time", "lag")
 
 def until(page: Any, expression: str, argument: Any = None) -> None:
     """Wait for something on the page; playwright's own waiting evaluates text, which the page's policy forbids."""
-    last = time.monotonic() + 10
+    last = time.monotonic() + 30
     while not page.evaluate(expression, argument):
         assert time.monotonic() < last, f"never: {expression}"
         time.sleep(0.02)
