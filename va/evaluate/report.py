@@ -22,6 +22,11 @@ from va.evaluate.report_tables import share
 DEMO_BANNER: Final = "Demo encoders on a synthetic corpus: figures say nothing about real faces or Aff-Wild2."
 NAMES: Final = report_tables.NAMES
 
+_FILLS: Final = {
+    "interpolate": "linearly in time from the predictions around them",
+    "nearest": "with the prediction nearest in time",
+}
+
 _LANES_PX: Final = 270 + 51 + 48 + 56 + 72
 """Height of a clip's panel without the regions' rows: valence and arousal, missing inputs, gate, gaps, margins."""
 
@@ -162,7 +167,8 @@ def _measured(figures: ReportFigures) -> list[tuple[str, str]]:
     if not score["num_frames"]:
         scored, covered = "No frame.", "Not defined without labelled frames."
     elif figures["filled"] > 0:
-        covered += f" {share(figures['filled'])} of them had none of their own and were filled: {figures['fill']}"
+        filled = _FILLS.get(figures["fill"], figures["fill"])
+        covered += f" {share(figures['filled'])} of them have none of their own and were filled: {filled}."
     else:
         covered += " None had to be filled."
     pairs = [("Scored", scored), ("Coverage", covered), ("Selection", figures["selected_on"])]
@@ -181,13 +187,14 @@ def _clips(clips: Sequence[ClipTrack], order: Sequence[int], *, height_px: int) 
 def _diagnostics(figures: ReportFigures) -> str:
     """The frames around the three diagnostic charts; a sentence for each that cannot be drawn."""
     lag = figures["lag"]
-    best = "" if lag is None else f" Best at {number(lag['best_s'], 2)} s."
+    best = f" Best at {number(lag['best_s'], 2)} s." if lag is not None and math.isfinite(lag["best_s"]) else ""
     charts = (
         (
             "calibration",
             "Calibration",
             "Mean annotation of frames with about the same prediction. On the dotted diagonal, predictions are right "
-            "on average; flatter than it, they are too bold, steeper, too timid.",
+            "on average; flatter than it, they are too bold, steeper, too timid. Bars hold the middle half of the "
+            "annotations.",
             any(len(found["predicted"]) for found in figures["calibration"].values()),
         ),
         (
@@ -201,7 +208,7 @@ def _diagnostics(figures: ReportFigures) -> str:
             "CCC against a shift in time",
             "The prediction of a time held against the label of that time plus the shift. A best shift above 0 means "
             f"that labels come late.{best}",
-            lag is not None,
+            bool(best),
         ),
     )
     found = []

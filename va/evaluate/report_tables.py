@@ -120,14 +120,16 @@ def smoothing(found: Smoothing | None) -> str:
     if found is None:
         return '<p class="muted">Nothing was smoothed.</p>'
     chosen = f"{found['kernel']} kernel, {found['width_s']:g} s wide" if found["width_s"] else "none, as none helped"
+    said = f"<p>Smoothing: {text(chosen)}; chosen on {text(found['chosen_on'])}.</p>"
+    if not found["candidates"]:
+        return said
     lines = ""
     for kernel, width, mean in found["candidates"]:
         kind = ' class="own"' if (kernel, width) == (found["kernel"], found["width_s"]) else ""
         lines += f'<tr{kind}><th scope="row">{text(kernel)}</th><td>{width:g}</td><td>{_number(mean)}</td></tr>'
     names = "".join(f'<th scope="col">{name}</th>' for name in ("Kernel", "Width (s)", "CCC mean"))
     return (
-        f"<p>Smoothing: {text(chosen)}; chosen on {text(found['chosen_on'])}.</p>"
-        f"<details><summary>All {len(found['candidates'])} candidates, on the clips chosen on</summary>"
+        f"{said}<details><summary>All {len(found['candidates'])} candidates, on the clips chosen on</summary>"
         f'<table class="small" aria-label="Candidates of smoothing"><thead><tr>{names}</tr></thead>'
         f"<tbody>{lines}</tbody></table></details>"
     )

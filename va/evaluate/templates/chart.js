@@ -51,33 +51,36 @@ const charts = (() => {
   });
 
   const near = new Set();
-  let drawOne;
-  const redraw = (element) => { if (near.has(element)) drawOne(element); };
+  let show;
+  const redraw = (element) => { if (near.has(element)) show(element); };
 
   /* `draw(element)` draws a chart; `printed(element)` says its size in pixels on paper, as the style sheet does: script
      runs before the page has its printed size. */
   const start = (draw, printed) => {
-    drawOne = draw;
     const all = [...document.querySelectorAll(".chart")];
+    let printing = false;
+    show = (element) => {
+      near.add(element);
+      draw(element);
+      // Paper is light, so colours can change once more while printing: the size must outlive that.
+      if (printing && element.layout) Plotly.relayout(element, printed(element));
+    };
     const watcher = new IntersectionObserver((entries) => {
       for (const { target } of entries.filter((entry) => entry.isIntersecting && !near.has(entry.target))) {
-        near.add(target);
         watcher.unobserve(target);
-        draw(target);
+        show(target);
       }
     }, { rootMargin: "300px 0px" });
     ready.then(() => { for (const element of all) watcher.observe(element); });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => near.forEach(draw));
-    const onPaper = (printing) => () => {
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => near.forEach(show));
+    const onPaper = (now) => () => {
+      printing = now;
       document.documentElement.classList.toggle("printing", printing);
       if (printing) for (const details of document.querySelectorAll("details")) details.open = true;
       if (!window.Plotly) return;
       for (const element of all) {
-        near.add(element);
-        draw(element);
-        if (element.layout) {
-          Plotly.relayout(element, printing ? printed(element) : { width: null, height: null, autosize: true });
-        }
+        show(element);
+        if (!printing && element.layout) Plotly.relayout(element, { width: null, height: null, autosize: true });
       }
     };
     addEventListener("beforeprint", onPaper(true));

@@ -21,6 +21,7 @@ const panel = (() => {
     const buffer = await new Response(plain).arrayBuffer();
     let at = 0;
     const series = (Kind, length, unit, gap) => {
+      if (!length) return [gap === null ? 0 : null]; // plotly has no place for a trace without points
       const whole = new Kind(buffer, at, length);
       at += whole.byteLength;
       for (let index = 1; index < length; index += 1) whole[index] += whole[index - 1]; // wraps, as it was packed
@@ -61,10 +62,10 @@ const panel = (() => {
     x: track.time, y: values[index], yaxis: index ? "y2" : "y", hovertemplate: `${name}, ${kind} %{y:.3f}<extra></extra>`,
   })));
 
-  const missing = () => LANES.map(([name, key, tone, shape], lane) => ({
+  // The empty stretch before them is there because plotly has no place for a trace without points.
+  const missing = () => LANES.map(([name, key, tone, shape], lane, _, spans = [[0, 0], ...track.clip[key]]) => ({
     type: "bar", orientation: "h", name, showlegend: false, yaxis: "y3", width: 0.7, hoverinfo: "skip",
-    y: track.clip[key].map(() => lane), base: track.clip[key].map(([from]) => from),
-    x: track.clip[key].map(([from, to]) => to - from),
+    y: spans.map(() => lane), base: spans.map(([from]) => from), x: spans.map(([from, to]) => to - from),
     marker: { color: colour(tone), line: { width: 0 }, pattern: { shape, size: 5, solidity: 0.5, fgcolor: colour(tone) } },
   }));
 
@@ -106,7 +107,7 @@ const panel = (() => {
       }),
       yaxis: side("valence", { domain: domain.valence }),
       yaxis2: side("arousal", { domain: domain.arousal }),
-      yaxis3: side("", { domain: domain.lanes, range: [-0.6, 2.6], tickvals: [0, 1, 2], ticktext: LANES.map(([name]) => name), showgrid: false, zeroline: false }),
+      yaxis3: side("", { type: "linear", domain: domain.lanes, range: [-0.6, 2.6], tickvals: [0, 1, 2], ticktext: LANES.map(([name]) => name), showgrid: false, zeroline: false }),
       yaxis4: side("", {
         domain: domain.regions, range: [-0.5, data.plane.labels.length - 0.5], showgrid: false, zeroline: false,
         tickvals: data.plane.labels.map((_, index) => index), ticktext: data.plane.labels.map(literal),
@@ -211,6 +212,7 @@ const panel = (() => {
   };
 
   table.setAttribute("role", "grid");
+  table.closest(".box").tabIndex = -1; // its rows take the focus
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";

@@ -55,7 +55,7 @@
 
   const drawCalibration = (element) => {
     const found = Object.entries(data.calibration);
-    const reach = 1.05 * Math.max(0.1, ...found.flatMap(([, one]) => [...one.predicted, ...one.annotated]).map(Math.abs));
+    const reach = 1.05 * Math.max(0.1, ...found.flatMap(([, one]) => [...one.predicted, ...one.annotated, ...one.low, ...one.high]).map(Math.abs));
     return small(element, found.map(([name, one]) => line(name, one.predicted, one.annotated, TONES[name], {
       marker: { size: 6, color: colour(TONES[name]), symbol: SYMBOLS[name] }, customdata: one.count,
       error_y: {
@@ -65,7 +65,8 @@
       },
       hovertemplate: `${name}: predicted %{x:.3f}, annotated %{y:.3f}<br>%{customdata:,} frames<extra></extra>`,
     })), {
-      x: { title: "mean prediction", range: [-reach, reach] }, y: { title: "mean annotation", range: [-reach, reach] },
+      x: { title: "mean prediction", range: [-reach, reach], constrain: "domain" },
+      y: { title: "mean annotation", range: [-reach, reach], constrain: "domain", scaleanchor: "x" },
       shapes: [{ type: "line", x0: -reach, y0: -reach, x1: reach, y1: reach, line: { color: colour("--muted"), width: 1, dash: "dot" } }],
     });
   };
@@ -79,7 +80,7 @@
 
   const drawLag = (element) => small(element, ["valence", "arousal", "mean"].map((name) => line(
     name, data.lag.shift_s, data.lag[`ccc_${name}`], TONES[name], {
-      mode: "lines", line: { color: colour(TONES[name]), width: 2, dash: { arousal: "6px,3px", mean: "2px,2px" }[name] ?? "solid" },
+      marker: { size: 5, color: colour(TONES[name]), symbol: SYMBOLS[name] }, line: { color: colour(TONES[name]), width: 2, dash: { arousal: "6px,3px", mean: "2px,2px" }[name] ?? "solid" },
       hovertemplate: `${name}: %{y:.3f} at %{x:.2f} s<extra></extra>`,
     },
   )), {
