@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from va.data import affwild2, synthetic
-from va.evaluate import score
+from va.evaluate import score, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.figures import ReportFigures
 from va.extract import pipeline
@@ -82,7 +82,7 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
             page = out / "report" / modalities
             figures[modalities] = score.run(EvaluateConfig(run=directory, out=page), progress=progress)
     rows = [figures[name]["rows"][0] for name in _MODALITIES] + list(figures["both"]["rows"][1:])
-    return DemoResult(figures=figures, table=score.table(rows), page=out / "report" / "both" / "index.html")
+    return DemoResult(figures=figures, table=summary.table(rows), page=out / "report" / "both" / "index.html")
 
 
 def _epoch_progress(progress: Callable[..., Any]) -> runs.EpochDone:

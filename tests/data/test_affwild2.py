@@ -1,11 +1,13 @@
 """The official tree, written small and by hand with real videos."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import make_video
 
+from va import cli
 from va.data import affwild2, media
 from va.data.corpus import Corpus
 from va.errors import VAError
@@ -217,3 +219,16 @@ def test_a_clip_of_the_sample_without_a_video_is_named(tmp_path: Path, video_byt
     (tmp_path / "sample.txt").write_text("image_location,valence,arousal\na/00001.jpg\nb_left/00001.jpg,,\n")
     with pytest.raises(VAError, match=r"sample.txt, line 3: 'b_left': has no video 'b.mp4' or '.avi' below"):
         read(tmp_path, sample=tmp_path / "sample.txt")
+
+
+def test_the_command_takes_the_sample(
+    tmp_path: Path, video_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["a.mp4", "b.mp4"])
+    (tmp_path / "sample.txt").write_text("image_location,valence,arousal\nb/00001.jpg,-5,-5\n")
+    command = ["corpus", "affwild2", tmp_path, "--sample", tmp_path / "sample.txt", "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", ["va", *map(str, command)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert [clip.id for clip in Corpus.load(tmp_path / "out").split("test")] == ["b"]

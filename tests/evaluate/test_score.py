@@ -17,7 +17,7 @@ from va import cli
 from va.data import features
 from va.data.corpus import Corpus
 from va.errors import VAError
-from va.evaluate import predict, rows, score
+from va.evaluate import predict, rows, score, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.protocol import Figure
 from va.train import checkpoint, runs
@@ -138,7 +138,7 @@ def test_the_table_and_what_is_said_below_it() -> None:
     known = {"ccc_valence": figure(0.5), "ccc_arousal": figure(-0.0001), "ccc_mean": figure(0.25)}
     unknown = {"ccc_valence": empty, "ccc_arousal": empty, "ccc_mean": empty}
     counted = {"filled": 0.0, "num_frames": 9, "num_clips": 2}
-    header, lines = score.table(
+    header, lines = summary.table(
         [
             {"kind": "run", "name": "A", "note": "", "abaw": {**known, "coverage": 0.995, **counted}, "paper": None},
             {
@@ -162,8 +162,8 @@ def test_a_shift_of_the_labels_is_applied_to_everything_and_told(run: Path, tmp_
     for ours, theirs in zip(plain["rows"], shifted["rows"], strict=False):
         assert ours["abaw"]["ccc_mean"] != theirs["abaw"]["ccc_mean"]
     assert plain["rows"][0]["paper"]["ccc_mean"] != shifted["rows"][0]["paper"]["ccc_mean"]
-    assert any("no figure is the official score" in remark for remark in score.remarks(shifted))
-    assert not any("official" in remark for remark in score.remarks(plain))
+    assert any("no figure is the official score" in remark for remark in summary.remarks(shifted))
+    assert not any("official" in remark for remark in summary.remarks(plain))
     assert dict(shifted["provenance"])["Label shift"] == "1 s"
 
 

@@ -8,7 +8,7 @@ import torch
 from small_corpus import Small
 
 from va.errors import VAError
-from va.evaluate import predict, score, selection, smoothing
+from va.evaluate import predict, score, selection, smoothing, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.rows import Scoring
 from va.train import checkpoint, ensemble, runs
@@ -122,7 +122,7 @@ def test_where_nothing_helps_nothing_is_smoothed(one: Path, tmp_path: Path, monk
     assert figures["smoothing"]["kernel"] == "none" and figures["smoothing"]["width_s"] == 0.0
     assert "smoothed" not in [row["kind"] for row in figures["rows"]]
     assert all(clip["smoothed"] is None for clip in figures["clips"])
-    assert any("none, because none helped" in remark for remark in score.remarks(figures))
+    assert any("none, because none helped" in remark for remark in summary.remarks(figures))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """What a report shows beside scores, from predictions whose inputs have known holes."""
 
-
 import numpy as np
 import pytest
 import torch

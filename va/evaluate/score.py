@@ -6,19 +6,31 @@ Run it as `va evaluate RUN --out DIR`. Read `run` top to bottom; each step has a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from va import files, settings
+import torch
+
 from va.data.corpus import Clip
 from va.data.sample import Sample, read_sample
 from va.device import choose_device
-from va.evaluate import compare, metrics, outputs, predict, report, robustness, rows, selection, submission, tracks
+from va.evaluate import (
+    compare,
+    metrics,
+    outputs,
+    predict,
+    provenance,
+    report,
+    robustness,
+    rows,
+    selection,
+    submission,
+    tracks,
+)
 from va.evaluate.assemble import ClipSeries
-from va.evaluate.compare import Compared
+from va.evaluate.compare import Compared, Other
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.diagnostics import truth_series
-from va.evaluate.figures import ReportFigures, Row, Smoothing, Smoothness
+from va.evaluate.figures import ReportFigures, Robustness, Row, Smoothing, Smoothness
 from va.evaluate.predict import Inputs, SplitPredictions
 from va.evaluate.protocol import ClipFrames
 from va.evaluate.published import PUBLISHED
@@ -31,12 +43,37 @@ _STEPS: Final = ("predictions", "smoothing", "other runs", "conditions", "baseli
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """Everything that can be found missing or wrong before anything is computed."""
+
+    loaded: Run
+    inputs: Inputs
+    clips: tuple[Clip, ...]
+    others: list[Other]
+    sample: Sample | None
+    scoring: Scoring
+    device: torch.device
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Smoothed:
     """A chosen smoothing applied: series and frames, or None where nothing is smoothed."""
 
     choice: Smoothing | None
     series: list[ClipSeries] | None
     frames: list[ClipFrames] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """What was predicted and scored, the run's own and what stands beside it."""
+
+    found: SplitPredictions
+    has_labels: bool
+    smoothed: _Smoothed
+    compared: list[Compared]
+    under: list[Robustness]
+    baselines: list[Row]
 
 
 def run(config: EvaluateConfig, *, progress: Progress) -> ReportFigures:
@@ -53,6 +90,16 @@ def run(config: EvaluateConfig, *, progress: Progress) -> ReportFigures:
         VAError: The run, its corpus, its features, a run to compare with or the sample file cannot be opened or do not
             fit; nothing is written then.
     """
+    opened = _open(config)
+    measured = _measure(config, opened, progress=progress)
+    _report(progress, "files")
+    figures = _figures(config, opened, measured)
+    _write(config, opened, measured, figures)
+    progress(len(_STEPS), len(_STEPS), "")
+    return figures
+
+
+def _open(config: EvaluateConfig) -> _Opened:
     device = choose_device(config.device)
     loaded, inputs, clips = predict.open_split(
         config.run, split=config.split, corpus=config.corpus, features_root=config.features
@@ -66,14 +113,24 @@ def run(config: EvaluateConfig, *, progress: Progress) -> ReportFigures:
         clips=clips,
         split=config.split,
     )
-    sample = None if config.submission is None else _open_sample(config, clips)
+    sample = None
+    if config.submission is not None:
+        sample = read_sample(config.submission)
+        submission.check_clips(sample, [clip.id for clip in clips], split=config.split)
     scoring = Scoring(
         fill=config.fill,
         label_shift_s=config.label_shift_s,
         resamples=config.resamples,
         seed=loaded.config.seed,
     )
+    return _Opened(
+        loaded=loaded, inputs=inputs, clips=clips, others=others, sample=sample, scoring=scoring, device=device
+    )
 
+
+def _measure(config: EvaluateConfig, opened: _Opened, *, progress: Progress) -> _Measured:
+    loaded, inputs, clips = opened.loaded, opened.inputs, opened.clips
+    scoring, device = opened.scoring, opened.device
     _report(progress, "predictions")
     found = predict.predict_clips(
         loaded, inputs, clips, device=device, fill=config.fill, label_shift_s=config.label_shift_s
@@ -94,7 +151,8 @@ def run(config: EvaluateConfig, *, progress: Progress) -> ReportFigures:
     smoothed = _smooth(choice, found, scoring)
     _report(progress, "other runs")
     compared = [
-        compare.compare(loaded, found.frames, other, clips=clips, device=device, scoring=scoring) for other in others
+        compare.compare(loaded, found.frames, other, clips=clips, device=device, scoring=scoring)
+        for other in opened.others
     ]
     _report(progress, "conditions")
     under = []
@@ -102,10 +160,16 @@ def run(config: EvaluateConfig, *, progress: Progress) -> ReportFigures:
         under = robustness.measure(loaded, found.windows, found.truths, found.frames, scoring)
     _report(progress, "baselines")
     baselines = rows.ridge_rows(loaded, inputs, clips, found.truths, scoring) if has_labels else []
+    return _Measured(
+        found=found, has_labels=has_labels, smoothed=smoothed, compared=compared, under=under, baselines=baselines
+    )
 
-    _report(progress, "files")
-    own = tracks.own_metrics(found.frames)
-    figures = ReportFigures(
+
+def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> ReportFigures:
+    loaded, inputs, scoring = opened.loaded, opened.inputs, opened.scoring
+    found, smoothed, compared = measured.found, measured.smoothed, measured.compared
+    ours = _own_rows(loaded, found, smoothed, scoring)
+    return ReportFigures(
         title=f"{rows.describe_model(loaded)} on {inputs.corpus.name}",
         run=loaded.directory.name,
         corpus=inputs.corpus.name,
@@ -113,87 +177,41 @@ def run(config: EvaluateConfig, *, progress: Progress) -> ReportFigures:
         is_demo=bool(loaded.info["demo_encoders"]),
         split=config.split,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        selected_on=_selected_on(loaded),
+        selected_on=provenance.selected_on(loaded),
         fill=config.fill,
-        filled=scoring.abaw(found.frames)["filled"],
+        filled=ours[0]["abaw"]["filled"],
         label_shift_s=config.label_shift_s,
-        rows=[*_own_rows(loaded, found, smoothed, scoring), *(one.row for one in compared), *baselines],
+        rows=[*ours, *(one.row for one in compared), *measured.baselines],
         published=PUBLISHED,
         comparisons=[one.comparison for one in compared],
         pooled=_both(found.frames, smoothed, tracks.pooled_metrics),
         per_video=_both(found.frames, smoothed, lambda some: metrics.mean_over_clips(tracks.own_metrics(some))),
         smoothing=smoothed.choice,
-        smoothness=_smoothness(clips, found, smoothed, compared),
-        robustness=under,
-        lag=tracks.lag(found, scoring) if has_labels else None,
-        calibration=tracks.calibration(found.frames) if has_labels else {},
+        smoothness=_smoothness(opened.clips, found, smoothed, compared),
+        robustness=measured.under,
+        lag=tracks.lag(found, scoring) if measured.has_labels else None,
+        calibration=tracks.calibration(found.frames) if measured.has_labels else {},
         over_time=tracks.error_over_time(found.frames),
         plane=tracks.plane(loaded, found.frames),
-        clips=tracks.clip_tracks(found, smoothed.frames, own),
-        provenance=_provenance(config, loaded, inputs, clips),
+        clips=tracks.clip_tracks(found, smoothed.frames, tracks.own_metrics(found.frames)),
+        provenance=provenance.pairs(config, loaded, inputs, opened.clips),
     )
-    if sample is not None:
-        figures["submission"] = _submit(config, sample, found, smoothed)
-    outputs.write_csv(config.out / "predictions.csv", found.frames, smoothed.frames)
-    outputs.write_hdf5(config.out / "predictions.h5", figures["clips"], found.frames, _attributes(figures, loaded))
+
+
+def _write(config: EvaluateConfig, opened: _Opened, measured: _Measured, figures: ReportFigures) -> None:
+    """Write every file; the page, which says that all is well, comes last."""
+    frames = measured.found.frames
+    if opened.sample is not None:
+        figures["submission"] = _submit(config, opened.sample, measured.found, measured.smoothed)
+    outputs.write_csv(config.out / "predictions.csv", frames, measured.smoothed.frames)
+    outputs.write_hdf5(
+        config.out / "predictions.h5", figures["clips"], frames, provenance.attributes(figures, opened.loaded)
+    )
     report.write_report(figures, config.out)
-    progress(len(_STEPS), len(_STEPS), "")
-    return figures
-
-
-def as_json(out: Path) -> dict[str, Any]:
-    """Read the figures back as `metrics.json` has them: strict JSON, without the clips' series and the plane.
-
-    Raises:
-        VAError: They are not there.
-    """
-    return files.read_json(out / "metrics.json", what="an evaluation's figures", hint="Run 'va evaluate' again.")
-
-
-def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Lay rows out for a terminal: header, then name, CCC V, A and mean (`abaw`), interval, coverage."""
-    shown = []
-    for row in rows:
-        score = row["abaw"]
-        mean = score["ccc_mean"]
-        between = f"{_shown(mean['low'])} to {_shown(mean['high'])}"
-        shown.append(
-            (
-                row["name"],
-                *(_shown(score[axis]["value"]) for axis in ("ccc_valence", "ccc_arousal", "ccc_mean")),
-                between if mean["low"] == mean["low"] else "n/a",
-                f"{score['coverage']:.1%}" if score["coverage"] == score["coverage"] else "n/a",
-            )
-        )
-    return ("model", "CCC V", "CCC A", "CCC mean", "95% interval", "coverage"), shown
-
-
-def remarks(figures: ReportFigures) -> list[str]:
-    """Say in sentences what the table does not: no labels, a shift, the smoothing, differences, the submission."""
-    found = []
-    if not any(clip["valid"].any() for clip in figures["clips"]):
-        found.append(f"The '{figures['split']}' split has no labels: it was predicted, and nothing can be scored.")
-    if figures["label_shift_s"]:
-        found.append(f"Labels were shifted by {figures['label_shift_s']:g} s: no figure is the official score.")
-    if figures["smoothing"] is not None:
-        chosen = figures["smoothing"]
-        what = f"{chosen['kernel']}, {chosen['width_s']:g} s" if chosen["width_s"] else "none, because none helped"
-        found.append(f"Smoothing: {what}; chosen on {chosen['chosen_on']}.")
-    found += [comparison["sentence"] for comparison in figures["comparisons"]]
-    if "submission" in figures:
-        found.append(f"Submission: {figures['submission']}")
-    return found
 
 
 def _report(progress: Progress, step: str) -> None:
     progress(_STEPS.index(step), len(_STEPS), step)
-
-
-def _open_sample(config: EvaluateConfig, clips: Sequence[Clip]) -> Sample:
-    assert config.submission is not None
-    sample = read_sample(config.submission)
-    submission.check_clips(sample, [clip.id for clip in clips], split=config.split)
-    return sample
 
 
 def _smooth(choice: Smoothing | None, found: SplitPredictions, scoring: Scoring) -> _Smoothed:
@@ -263,55 +281,3 @@ def _submit(config: EvaluateConfig, sample: Sample, found: SplitPredictions, smo
     )
     kind = "raw" if series is found.series else "smoothed"
     return f"{path} ({len(sample.frames):,} frames, {kind})"
-
-
-def _attributes(figures: ReportFigures, loaded: Run) -> dict[str, Any]:
-    smoothing = figures["smoothing"]
-    return {
-        "run": figures["run"],
-        "corpus": figures["corpus"],
-        "split": figures["split"],
-        "demo_encoders": figures["is_demo"],
-        "fill": figures["fill"],
-        "label_shift_s": figures["label_shift_s"],
-        "smoothing_kernel": smoothing["kernel"] if smoothing else "none",
-        "smoothing_width_s": smoothing["width_s"] if smoothing else 0.0,
-        "region_texts": {str(index): words for index, words in enumerate(figures["plane"]["region_texts"])},
-        "versions": loaded.info["versions"],
-    }
-
-
-def _provenance(config: EvaluateConfig, loaded: Run, inputs: Inputs, clips: Sequence[Clip]) -> list[tuple[str, str]]:
-    info = loaded.info
-    pairs = [
-        ("Corpus", f"{inputs.corpus.name} ({'synthetic' if inputs.corpus.synthetic else inputs.corpus.path})"),
-        ("Scored split", f"{config.split}, {len(clips)} clips"),
-        ("Selection", f"{info['selection']['split']}: {', '.join(info['selection']['clips'])}"),
-        ("Frame features", predict.describe_identity(inputs.face)),
-        ("Audio features", predict.describe_identity(inputs.voice)),
-        ("Intervals", f"95%, bootstrap over clips, {config.resamples} resamples, seed {loaded.config.seed}"),
-        ("Frames without a prediction of their own", config.fill),
-        ("Label shift", f"{config.label_shift_s:g} s"),
-        ("Trained", info["created"]),
-    ]
-    pairs += [
-        (f"Setting {name}", str(value)) for name, value in settings.as_dict(loaded.config, digest_only=True).items()
-    ]
-    return pairs + [(f"Version of {name}", version) for name, version in info["versions"].items()]
-
-
-def _selected_on(loaded: Run) -> str:
-    selected = loaded.info["selection"]
-    if loaded.members:
-        return (
-            f"The mean of {loaded.members} members; the epoch of each was chosen on its own held-out training clips, "
-            "by mean CCC of the abaw protocol."
-        )
-    return (
-        f"Epoch {selected['epoch']} was chosen on {selected['split']} "
-        f"({len(selected['clips'])} clips), by mean CCC of the abaw protocol."
-    )
-
-
-def _shown(value: float) -> str:
-    return f"{value:z.3f}" if value == value else "n/a"
