@@ -217,14 +217,18 @@ SPREAD, WITHIN = 0.6, 0.5  # deviations of a clip's level and of what happens in
 MOMENTS = 8  # of a clip that differ; its frames repeat them
 
 
-def world(rng: np.random.Generator, slopes: np.ndarray, *, clips: int, own: float, shared: float) -> np.ndarray:
+def world(
+    rng: np.random.Generator, slopes: np.ndarray, *, clips: int, own: float, shared: float, tails: bool = False
+) -> np.ndarray:
     """Statistics [models, clips, MOMENTS, 2, 6] of predictions that are slope * target + errors.
 
     `shared` is the deviation of the error that all models make throughout a clip, `own` that of each model's,
-    throughout a clip and once more in every moment.
+    throughout a clip and once more in every moment. With `tails` the clips' levels are Student's with 4 degrees of
+    freedom instead of normal, of the same deviation.
     """
     frames = np.repeat(rng.integers(25, 250, size=clips), MOMENTS).reshape(clips, MOMENTS, 1)
-    target = SPREAD * rng.normal(size=(clips, 1, 2)) + WITHIN * rng.normal(size=(clips, MOMENTS, 2))
+    level = rng.standard_t(4, size=(clips, 1, 2)) / math.sqrt(2) if tails else rng.normal(size=(clips, 1, 2))
+    target = SPREAD * level + WITHIN * rng.normal(size=(clips, MOMENTS, 2))
     prediction = slopes[:, None, None, None] * target + shared * rng.normal(size=(clips, 1, 2))
     prediction = prediction + own * rng.normal(size=(len(slopes), clips, 1, 2))
     prediction = prediction + own * rng.normal(size=prediction.shape)
@@ -260,7 +264,7 @@ def over_frames(statistics: np.ndarray, seed: int) -> np.ndarray:
     moments = statistics[0].reshape(-1, 2, 6)
     frames = moments[:, 0, 0]
     # All frames of a moment are alike, so drawing frames is drawing how many of each moment there are.
-    drawn = np.random.default_rng(seed).multinomial(int(frames.sum()), frames / frames.sum(), size=400)
+    drawn = np.random.default_rng(seed).multinomial(int(frames.sum()), frames / frames.sum(), size=100)
     values = intervals.pooled_ccc(np.tensordot(drawn / frames, moments, axes=1))
     return np.percentile(values[:, 0], (2.5, 97.5))
 
@@ -297,9 +301,9 @@ ONE = np.array([0.6])
 @pytest.mark.parametrize(("clips", "least"), [(20, 0.89), (76, 0.91)])
 def test_the_interval_over_clips_covers(clips: int, least: float) -> None:
     truth = float(true_ccc(ONE, **ERRORS)[0])
-    assert least <= share_covering(over_clips, ONE, truth, clips=clips, worlds=600, **ERRORS) <= 0.98
+    assert least <= share_covering(over_clips, ONE, truth, clips=clips, worlds=400, **ERRORS) <= 0.98
     # Frames instead of clips: a confident wrong answer.
-    assert share_covering(over_frames, ONE, truth, clips=clips, worlds=200, **ERRORS) < 0.35
+    assert share_covering(over_frames, ONE, truth, clips=clips, worlds=60, **ERRORS) < 0.4
 
 
 @pytest.mark.parametrize("clips", [20, 76])
@@ -333,15 +337,25 @@ def test_the_interval_over_seeds_and_clips_covers_and_half_of_it_does_not() -> N
     assert share_covering_seeds(seeds_only, worlds=300, **sizes) < 0.88
 
 
+def plain_percentiles(statistics: np.ndarray, seed: int) -> np.ndarray:
+    drawn = intervals.resampled_ccc(statistics[0].sum(axis=1), resamples=400, seed=seed)
+    return np.percentile(drawn[:, 0], (2.5, 97.5))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("clips", "least"), [(8, 0.88), (20, 0.90), (76, 0.925)])
-@pytest.mark.parametrize("slope", [0.2, 0.6, 0.9])
-def test_the_interval_over_clips_covers_many_worlds(clips: int, least: float, slope: float) -> None:
+@pytest.mark.parametrize(("clips", "least"), [(8, 0.87), (20, 0.90), (76, 0.915)])
+@pytest.mark.parametrize(("slope", "tails"), [(0.2, False), (0.6, False), (0.9, False), (0.6, True)])
+def test_the_interval_over_clips_covers_many_worlds(clips: int, least: float, slope: float, tails: bool) -> None:
+    """The figures of docs/method.md, "Intervals", come from here (-s shows them)."""
     slopes = np.array([slope])
     truth = float(true_ccc(slopes, **ERRORS)[0])
-    covered = share_covering(over_clips, slopes, truth, clips=clips, worlds=4000, **ERRORS)
-    print(f"clips {clips}, slope {slope}, CCC {truth:.3f}: {covered:.3f}")
+    covered, plain = (
+        share_covering(method, slopes, truth, clips=clips, worlds=3000, tails=tails, **ERRORS)
+        for method in (over_clips, plain_percentiles)
+    )
+    print(f"clips {clips}, CCC {truth:.2f}, tails {tails}: {covered:.3f}, plain percentiles {plain:.3f}")
     assert least <= covered <= 0.965
+    assert plain < covered
 
 
 @pytest.mark.slow
@@ -351,7 +365,8 @@ def test_the_interval_over_clips_covers_many_worlds(clips: int, least: float, sl
 def test_the_interval_over_seeds_and_clips_covers_many_worlds(clips: int, seeds: int, spread: float) -> None:
     covered = share_covering_seeds(over_seeds, spread=spread, clips=clips, seeds=seeds, worlds=2000)
     print(f"clips {clips}, seeds {seeds}, spread {spread}: {covered:.3f}")
-    assert 0.90 <= covered <= 0.99
+    # Two seeds far apart are the worst there is: one degree of freedom, and Satterthwaite does not know it.
+    assert (0.86 if seeds == 2 and spread > 0.1 else 0.90) <= covered <= 0.97
 
 
 @pytest.mark.slow

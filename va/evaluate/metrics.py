@@ -1,4 +1,4 @@
-"""Agreement between predicted and annotated valence or arousal, with an interval (settled 6 and 8).
+"""Agreement between predicted and annotated valence or arousal (settled 8); how sure it is: `intervals.py`.
 
 Pure NumPy and without state, because training's validation and the final score must be the same code.
 Every function runs in three steps: validate, measure, answer. What is defined where a formula is not:
