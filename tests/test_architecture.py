@@ -49,9 +49,9 @@ ALLOWED = {
 LEAVES = {
     f"va.evaluate.{name}" for name in ("metrics", "intervals", "protocol", "assemble", "smoothing", "diagnostics")
 }
+RUN_READERS = ("predict", "score", "rows", "compare", "robustness", "selection", "tracks", "provenance")
 EXCEPTIONS = {
-    "va.evaluate.predict": {"va.train.checkpoint"},
-    "va.evaluate.score": {"va.train.checkpoint"},
+    **{f"va.evaluate.{name}": {"va.train.checkpoint"} for name in RUN_READERS},
     "va.evaluate.ablation": {"va.train.seeds"},
     # A new video or stream is encoded by stage one's own code.
     "va.evaluate.encoding": {

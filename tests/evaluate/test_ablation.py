@@ -19,7 +19,7 @@ from small_corpus import Small
 
 from va import cli
 from va.errors import VAError
-from va.evaluate import ablation, ablation_page, intervals, score
+from va.evaluate import ablation, ablation_page, intervals, predict, score
 from va.evaluate.config import EvaluateConfig
 from va.train import runs
 from va.train.config import TrainConfig
@@ -126,13 +126,11 @@ def test_the_interval_over_clips_resamples_clips_and_keeps_seeds(
     def resampled(trials: list[dict[str, Any]]) -> np.ndarray:
         means = []
         for trial in trials:
-            *_, predictions = score.predict_split(
-                out / trial["run"],
-                split="val",
-                corpus=small.corpus,
-                features_root=small.features,
-                device=ablation.choose_device("cpu"),
+            run, inputs, clips = predict.open_split(
+                out / trial["run"], split="val", corpus=small.corpus, features_root=small.features
             )
+            cpu = ablation.choose_device("cpu")
+            predictions = predict.predict_clips(run, inputs, clips, device=cpu, fill="interpolate", label_shift_s=0.0)
             clips = predictions.frames
             counts = intervals.resample_counts(num_clips=len(clips), resamples=RESAMPLES, seed=0).astype(int)
             own = []

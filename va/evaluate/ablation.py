@@ -20,7 +20,7 @@ import numpy as np
 from va import files
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import ablation_page, intervals, markup, protocol, score
+from va.evaluate import ablation_page, intervals, markup, predict, protocol
 from va.evaluate.ablation_page import HEADLINE
 from va.evaluate.metrics import BoolArray, FloatArray
 from va.evaluate.predict import SplitPredictions
@@ -95,9 +95,10 @@ def run(
     scored: dict[str, Scored] = {}
     for trial in wanted:
         progress(len(scored), len(wanted), trial["run"])
-        loaded, _, predictions = score.predict_split(
-            out / trial["run"], split=split, corpus=corpus, features_root=features_root, device=chosen
+        loaded, inputs, clips = predict.open_split(
+            out / trial["run"], split=split, corpus=corpus, features_root=features_root
         )
+        predictions = predict.predict_clips(loaded, inputs, clips, device=chosen, fill="interpolate", label_shift_s=0.0)
         scored[trial["run"]] = _score(trial, loaded.info, predictions, resamples=resamples)
     progress(len(wanted), len(wanted), "")
     results = _results(trained, scored)
