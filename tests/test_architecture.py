@@ -60,6 +60,15 @@ EXCEPTIONS = {
         "va.extract.config",
         "va.extract",
     },
+    "va.evaluate.stream": {
+        "va.train.checkpoint",
+        "va.extract.config",
+        "va.extract.detect",
+        "va.extract.faces",
+        "va.extract.live",
+    },
+    "va.evaluate.handover": {"va.extract.live"},
+    "va.evaluate.answering": {"va.train.checkpoint", "va.extract.live", "va.extract.decode"},
 }
 HEAVY = {
     "numpy",
