@@ -28,7 +28,7 @@ from va.extract import decode, spectrum
 from va.extract.config import ExtractConfig
 from va.extract.pictures import Pictures
 from va.extract.spectrum import Spectrum
-from va.extract.watch import Watch
+from va.extract.watch import Watch, limit_memory
 
 _GROUP_BYTES: Final = 2 << 20
 """Inputs are sent in groups of about this size: fewer messages, still little memory in the queues."""
@@ -101,7 +101,7 @@ def serve(connection: Connection, config: ExtractConfig, fronts: Sequence[Front]
         signal.signal(number, signal.SIG_IGN)  # sent to a whole process group; the parent decides what is finished
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     cv2.setNumThreads(1)
-    _limit_memory(int(config.memory_gb * 1e9))
+    limit_memory(int(config.memory_gb * 1e9))
     watch = Watch(stall_s=config.stall_s)
     pictures = Pictures(config, threads=threads, watch=watch)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -127,20 +127,6 @@ def _answer(clip: "_Clip", fronts: Sequence[Front]) -> dict[str, Any]:
         message = f"{clip.path}: {type(error).__name__}: {error} (a defect of va; please report it)"
         return {"kind": "failed", "message": message}
     return {"kind": "end"}
-
-
-def _limit_memory(allowed: int) -> None:
-    """Let private writable memory grow by `allowed` bytes; beyond it allocations fail. Linux only."""
-    try:
-        import resource
-
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except (ImportError, OSError):
-        return  # no such limit on this system
-    now = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    most = now + allowed if hard == resource.RLIM_INFINITY else min(now + allowed, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 class _Clip:
