@@ -53,6 +53,8 @@ EXCEPTIONS = {
     "va.evaluate.predict": {"va.train.checkpoint"},
     "va.evaluate.score": {"va.train.checkpoint"},
     "va.evaluate.ablation": {"va.train.seeds"},
+    # A copy of a video for its page is decoded as stage one decodes, in a process that is limited as its readers are.
+    "va.evaluate.preview": {"va.extract.decode", "va.extract.watch", "va.extract"},
     # A new video or stream is encoded by stage one's own code.
     "va.evaluate.encoding": {
         "va.train.checkpoint",
@@ -149,7 +151,7 @@ def test_configs_and_cli_import_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imports_of(tree, top_level_only=True)} & HEAVY
 
 
-@pytest.mark.parametrize("name", ["metrics", "protocol", "assemble"])
+@pytest.mark.parametrize("name", ["metrics", "intervals", "protocol", "assemble", "smoothing", "diagnostics"])
 def test_leaves_need_no_torch(name: str) -> None:
     tree = ast.parse(MODULES[f"va.evaluate.{name}"].read_text(encoding="utf-8"))
     assert "torch" not in {module.split(".")[0] for module in imports_of(tree, top_level_only=False)}

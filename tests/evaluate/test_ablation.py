@@ -19,7 +19,7 @@ from small_corpus import Small
 
 from va import cli
 from va.errors import VAError
-from va.evaluate import ablation, ablation_page, metrics, score
+from va.evaluate import ablation, ablation_page, intervals, score
 from va.evaluate.config import EvaluateConfig
 from va.train import runs
 from va.train.config import TrainConfig
@@ -134,7 +134,7 @@ def test_the_interval_over_clips_resamples_clips_and_keeps_seeds(
                 device=ablation.choose_device("cpu"),
             )
             clips = predictions.frames
-            counts = metrics.resample_counts(num_clips=len(clips), resamples=RESAMPLES, seed=0).astype(int)
+            counts = intervals.resample_counts(num_clips=len(clips), resamples=RESAMPLES, seed=0).astype(int)
             own = []
             for drawn in counts:
                 chosen = [clip for clip, times in zip(clips, drawn, strict=True) for _ in range(times)]

@@ -51,6 +51,7 @@ def test_paper_protocol_takes_the_end_frame_of_full_windows() -> None:
         full=np.array([True, True, False]),
         end_time_s=np.array([10.0, 13.0, 14.0]),
         truth=truth,
+        label_shift_s=0.0,
     )
     np.testing.assert_array_equal(ends.prediction, values[:2, 1])
     # The frame on screen at 10 s is the third, at 13 s the fourth.
@@ -65,6 +66,7 @@ def test_a_clip_shorter_than_a_window_has_no_window_end() -> None:
         full=np.array([False]),
         end_time_s=np.array([1.0]),
         truth=truth_of([0.0, 0.5]),
+        label_shift_s=0.0,
     )
     assert ends.prediction.shape == (0, 2)
 

@@ -73,13 +73,21 @@ def page_data(page: Page) -> dict[str, object]:
 def make_score(value: float, *, coverage: float = 1.0) -> Score:
     figure = Figure(value=value, low=value - 0.05, high=value + 0.04)
     return Score(
-        ccc_valence=figure, ccc_arousal=figure, ccc_mean=figure, coverage=coverage, num_frames=12345, num_clips=76
+        ccc_valence=figure,
+        ccc_arousal=figure,
+        ccc_mean=figure,
+        coverage=coverage,
+        filled=0.0,
+        num_frames=12345,
+        num_clips=76,
     )
 
 
 def undefined_score() -> Score:
     figure = Figure(value=NAN, low=NAN, high=NAN)
-    return Score(ccc_valence=figure, ccc_arousal=figure, ccc_mean=figure, coverage=NAN, num_frames=0, num_clips=0)
+    return Score(
+        ccc_valence=figure, ccc_arousal=figure, ccc_mean=figure, coverage=NAN, filled=NAN, num_frames=0, num_clips=0
+    )
 
 
 def make_clip(num_frames: int, name: str = "clip") -> ClipTrack:

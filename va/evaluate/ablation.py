@@ -20,7 +20,7 @@ import numpy as np
 from va import files
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import ablation_page, markup, metrics, protocol, score
+from va.evaluate import ablation_page, intervals, markup, protocol, score
 from va.evaluate.ablation_page import HEADLINE
 from va.evaluate.metrics import BoolArray, FloatArray
 from va.evaluate.predict import SplitPredictions
@@ -163,10 +163,10 @@ def _score(trial: Mapping[str, Any], info: dict[str, Any], found: SplitPredictio
 def _draws(
     clips: Sequence[ClipFrames] | Sequence[ClipWindows], masks: list[BoolArray], *, resamples: int
 ) -> FloatArray:
-    sums = metrics.clip_statistics(
+    sums = intervals.clip_statistics(
         predictions=[clip.prediction for clip in clips], targets=[clip.target for clip in clips], masks=masks
     )
-    return metrics.resampled_ccc(sums, resamples=resamples, seed=_BOOTSTRAP_SEED)
+    return intervals.resampled_ccc(sums, resamples=resamples, seed=_BOOTSTRAP_SEED)
 
 
 def _results(trained: Mapping[str, Any], scored: Mapping[str, Scored]) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _figure(values: Sequence[float], draws: Sequence[FloatArray], *, limit: floa
     if not values or not all(math.isfinite(value) for value in values):
         return Figure(value=math.nan, over_seeds=None, over_clips=None)
     mean = mean_with_interval(values, limit=limit)
-    low, high = metrics.interval(np.mean(draws, axis=0))
+    low, high = intervals.interval(np.mean(draws, axis=0))
     return Figure(
         value=mean["value"],
         over_seeds=None if mean["low"] is None or mean["high"] is None else (mean["low"], mean["high"]),
