@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from va.data import timeline
 from va.evaluate.encoding import Pair
+from va.evaluate.predict import predict_batch
 from va.extract.decode import SAMPLE_RATE_HZ
 from va.extract.live import Look, Step
-from va.model.inference import predict_windows
 from va.train.checkpoint import Run
 
 
@@ -27,7 +26,6 @@ class Answerer:
 
     def __init__(self, run: Run, pair: Pair, *, window_s: float, device: torch.device) -> None:
         self._run = run
-        self._head = run.head.to(device)
         self._pair = pair
         self._cells = timeline.cells_in(window_s, name="window")
         self._device = device
@@ -53,16 +51,9 @@ class Answerer:
         for place, look in enumerate(step.looks):
             if look.cell in self._seen:
                 frames[place], frame_valid[place] = self._seen[look.cell], True
-        inputs = [self._batched(part) for part in (frames, frame_valid, *self._hear(step.waveform))]
-        members = self._run.members
-        index = torch.zeros(1, dtype=torch.int64, device=self._device)
-        raw = predict_windows(
-            self._head,
-            inputs=lambda some: (inputs[0], inputs[1], inputs[2], inputs[3]),
-            index=index.expand(members, -1) if members else index,
-            batch_size=1,
-        )
-        va, regions, gate = (part.mean(axis=0)[0] if members else part[0] for part in raw)
+        window = (frames, frame_valid, *self._hear(step.waveform))
+        raw = predict_batch(self._run, *(torch.from_numpy(part)[None].to(self._device) for part in window))
+        va, regions, gate = (part[0] for part in raw)
         at = 0 if self._run.config.target == "end" else len(step.looks) - 1
         last = step.looks[-1]
         return {
@@ -78,7 +69,7 @@ class Answerer:
 
     @torch.inference_mode()
     def _hear(self, waveform: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-        """Encode a window's sound, float16 [steps, dim], and say which steps have any; none for a head that sees only."""
+        """Encode a window's sound: float16 [steps, dim], and which steps have any; none for a head that sees."""
         voice = self._pair.voice
         assert voice.spectrum is not None and voice.valid_steps is not None  # true for every audio encoder
         if self._run.config.modalities == "face":
@@ -90,10 +81,3 @@ class Answerer:
         window = torch.from_numpy(voice.transform(rows)[None]).to(self._device)
         values = voice.encode(window, torch.tensor([len(rows)]))[0].to(torch.float16).cpu().numpy()
         return values, valid
-
-    def _batched(self, values: NDArray[Any]) -> Tensor:
-        """Give a window as a batch of one: [1, ...], or [members, 1, ...] for an ensemble."""
-        tensor = torch.from_numpy(values)[None].to(self._device)
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
-        members = self._run.members
-        return tensor.expand(members, *tensor.shape) if members else tensor

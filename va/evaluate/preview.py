@@ -28,7 +28,7 @@ from av.codec.context import Flags
 from av.container import OutputContainer
 from numpy.typing import NDArray
 
-from va.data import media
+from va.data import media, showing
 from va.errors import VAError
 from va.extract import decode
 from va.extract.watch import Watch, limit_memory
@@ -224,7 +224,7 @@ def convert(
         VAError: The medium cannot be decoded.
         OSError: The copy cannot be written.
     """
-    pictures = media.timed_pictures(source, threads=2, beat=beat)
+    pictures = showing.timed_pictures(source, threads=2, beat=beat)
     sound = decode.waveform_blocks(source, duration_s=duration_s, beat=beat)
     first, heard = next(pictures, None), next(sound, None)
     if first is None:
