@@ -190,6 +190,11 @@ def cells_with_sound(voice: ClipFeatures, *, count: int, window_s: float, stride
     return heard
 
 
+def boxes_of(box: ClipFeatures) -> Floats:
+    """Give the boxes of `face-box` features, float64 [C, 4]; NaN where there is none."""
+    return np.where(box.valid[:, None], box.values[:, :4].astype(np.float64), np.nan)
+
+
 def is_silent(loudness: ClipFeatures) -> bool:
     """Say whether there is sound and nothing in it: every sample zero, or quieter than any microphone's noise."""
     heard = loudness.values[loudness.valid]

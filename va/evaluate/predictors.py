@@ -173,7 +173,7 @@ class ZeroShot:
         return dataclasses.replace(found, notes=tuple(remarks.of_zero_shot(self.config, found)))
 
 
-Predictor: TypeAlias = RunPredictor | ZeroShot
+AnyPredictor: TypeAlias = RunPredictor | ZeroShot
 
 
 def for_run(

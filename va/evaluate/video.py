@@ -21,7 +21,7 @@ from va.evaluate.assemble import ClipSeries
 from va.evaluate.cells import Answer, Floats, on_cells
 from va.evaluate.player_data import PlayerData
 from va.evaluate.predict_config import PredictConfig
-from va.evaluate.predictors import Predictor
+from va.evaluate.predictors import AnyPredictor
 from va.evaluate.video_features import Limits, Video
 from va.train import checkpoint
 
@@ -101,7 +101,7 @@ def run(config: PredictConfig, *, progress: Progress) -> Summary:
     )
 
 
-def predictor_for(config: PredictConfig) -> Predictor:
+def predictor_for(config: PredictConfig) -> AnyPredictor:
     """Load what predicts.
 
     Raises:
@@ -128,7 +128,7 @@ def predictor_for(config: PredictConfig) -> Predictor:
     )
 
 
-def _write(video: Video, predictor: Predictor, config: PredictConfig, progress: Progress) -> dict[str, Any]:
+def _write(video: Video, predictor: AnyPredictor, config: PredictConfig, progress: Progress) -> dict[str, Any]:
     """Predict one video, write its files, and sum it up."""
     answer = predictor.answer(video.features())
     smoothed = None
@@ -223,7 +223,7 @@ def _rows(answer: Answer, smoothed: Floats | None, times: Floats, first: int) ->
     return text.getvalue()
 
 
-def _settings(config: PredictConfig, predictor: Predictor) -> list[tuple[str, str]]:
+def _settings(config: PredictConfig, predictor: AnyPredictor) -> list[tuple[str, str]]:
     faces = {"none": "whole frames", "detect": "detected faces", "crops": "crops"}[predictor.config.faces]
     found = [("pictures", faces)]
     if predictor.source == "zero-shot" and tuple(predictor.texts) != REGION_TEXTS:

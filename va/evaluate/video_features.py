@@ -20,7 +20,7 @@ from va.data.features import FeatureStore
 from va.errors import VAError
 from va.evaluate import cells
 from va.evaluate.cells import Features
-from va.evaluate.predictors import BOX, LOUDNESS, Predictor
+from va.evaluate.predictors import BOX, LOUDNESS, AnyPredictor
 from va.extract import looking, pipeline
 from va.extract.config import ExtractConfig
 from va.extract.looking import Seen
@@ -74,7 +74,7 @@ def named(paths: Sequence[Path]) -> list[Named]:
 
 @contextlib.contextmanager
 def extracted(
-    videos: Sequence[Named], predictor: Predictor, *, limits: Limits, keep: Path | None, progress: Progress
+    videos: Sequence[Named], predictor: AnyPredictor, *, limits: Limits, keep: Path | None, progress: Progress
 ) -> Iterator[tuple[dict[str, "Video"], dict[str, str]]]:
     """Extract videos; what they left on the disk goes when the block ends, unless it is to be kept.
 
@@ -144,10 +144,7 @@ class Video:
         voice = self._stores[names[1]].read(self.name) if len(names) > 1 else None
         loudness = self._stores[LOUDNESS].read(self.name)
         count = len(face.values)
-        boxes = None
-        if BOX in self._stores:
-            box = self._stores[BOX].read(self.name)
-            boxes = np.where(box.valid[:, None], box.values[:, :4].astype(np.float64), np.nan)
+        boxes = cells.boxes_of(self._stores[BOX].read(self.name)) if BOX in self._stores else None
         return Features(
             face=face,
             voice=voice,
