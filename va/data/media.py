@@ -57,6 +57,7 @@ SOUND_UNDELAYED: Final = "avi"
 """Formats, by FFmpeg's names, that store when a picture is decoded; and that whose sound was not delayed with it."""
 
 _BROKEN = "Play the file in a video player; re-encode or remove it if it does not play."
+_UNREADABLE = "Send Matroska or MPEG-TS, as ffmpeg does with -f matroska; an mp4 keeps what is needed first at its end."
 _REMUX = "Re-encode the file, for example to mp4, and try again."
 
 
@@ -87,7 +88,10 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     # Tags in another encoding than UTF-8 are common in old files and must not make them unreadable. The prefix and the
     # list of protocols keep names with colons, and playlists dressed as media, from reaching for other files.
     options = {"protocol_whitelist": "file"}
-    with _decoding(path), av.open(f"file:{path}", mode="r", metadata_errors="replace", options=options) as container:
+    with (
+        _decoding(path, _BROKEN),
+        av.open(f"file:{path}", mode="r", metadata_errors="replace", options=options) as container,
+    ):
         yield container
 
 
@@ -104,19 +108,22 @@ def open_bytes(source: Bytes, *, name: str) -> Iterator[InputContainer]:
     """
     # A playlist dressed as media must reach for nothing at all: there is no protocol of this name.
     options = {"protocol_whitelist": "none"}
-    with _decoding(name), av.open(source, mode="r", metadata_errors="replace", options=options) as container:
+    with (
+        _decoding(name, _UNREADABLE),
+        av.open(source, mode="r", metadata_errors="replace", options=options) as container,
+    ):
         yield container
 
 
 @contextlib.contextmanager
-def _decoding(name: Path | str) -> Iterator[None]:
+def _decoding(name: Path | str, hint: str) -> Iterator[None]:
     """Turn any decoder error inside into a VAError that names the medium."""
     try:
         yield
     except av.error.FFmpegError as error:
-        raise VAError(f"{name}: cannot be decoded ({error.strerror})", _BROKEN) from None
+        raise VAError(f"{name}: cannot be decoded ({error.strerror})", hint) from None
     except MemoryError:
-        raise VAError(f"{name}: cannot be decoded (out of memory)", _BROKEN) from None
+        raise VAError(f"{name}: cannot be decoded (out of memory)", hint) from None
 
 
 def origin_s(container: InputContainer) -> float:

@@ -65,8 +65,8 @@ class Handover:
             self._changed.wait(left_s if self._live else None)
             self.check(0.0)
 
-    def take(self) -> Look | Step | None:
-        """Wait for a step, or a look while there is none; None at the end.
+    def take(self) -> tuple[Look | Step | None, int]:
+        """Wait for a step, or a look while there is none; None at the end. Beside a step, how many were dropped before it.
 
         Raises:
             VAError: The stream could not be read on; after its last step.
@@ -74,21 +74,15 @@ class Handover:
         with self._changed:
             while self._step is None and self._look is None and not self._ended:
                 self._changed.wait()
-            event: Look | Step | None = self._step or self._look
             if self._step is not None:
-                self._step = None
-            else:
-                self._look = None
-            if event is None and self._error is not None:
+                step, dropped = self._step, self._dropped
+                self._step, self._dropped = None, 0
+                self._changed.notify_all()
+                return step, dropped
+            look, self._look = self._look, None
+            if look is None and self._error is not None:
                 raise self._error
-            self._changed.notify_all()
-            return event
-
-    def count_dropped(self) -> int:
-        """Count the steps dropped since the last call."""
-        with self._changed:
-            dropped, self._dropped = self._dropped, 0
-            return dropped
+            return look, 0
 
     def wake(self) -> None:
         """Let whoever waits look again."""

@@ -165,14 +165,15 @@ def answers(
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        while (event := handover.take()) is not None:
+        while True:
+            event, dropped = handover.take()
+            if event is None:
+                return
             if isinstance(event, Look):
                 answerer.see(event)
-            else:
-                yield answerer.answer(event) | {
-                    "latency_s": round(time.perf_counter() - event.read_s, 6),
-                    "dropped": handover.count_dropped(),
-                }
+                continue
+            answer = answerer.answer(event)
+            yield answer | {"latency_s": round(time.perf_counter() - event.read_s, 6), "dropped": dropped}
     finally:
         handover.stop.set()
         handover.wake()
