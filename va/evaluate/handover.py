@@ -66,7 +66,7 @@ class Handover:
             self.check(0.0)
 
     def take(self) -> tuple[Look | Step | None, int]:
-        """Wait for a step, or a look while there is none; None at the end. Beside a step, how many were dropped before it.
+        """Wait for a step, with how many were dropped before it, or for a look while there is no step; None at the end.
 
         Raises:
             VAError: The stream could not be read on; after its last step.

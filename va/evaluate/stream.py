@@ -147,7 +147,7 @@ def answers(
     """
     handover = Handover(live=realtime or source == STANDARD_INPUT, step_s=step_s)
     side = faces.side_of("" if source == STANDARD_INPUT else Path(source).stem)
-    look = _looker(config, pair, side=side)
+    look = looker(config, pair, side=side)
 
     def read() -> None:
         with handover.closing(), _opened(source, handover) as container:
@@ -213,7 +213,7 @@ def _opened(source: str, handover: "Handover") -> Iterator[InputContainer]:
         yield container
 
 
-def _looker(config: ExtractConfig, pair: Pair, *, side: faces.Side) -> Callable[[int, NDArray[np.uint8] | None], Look]:
+def looker(config: ExtractConfig, pair: Pair, *, side: faces.Side) -> Callable[[int, NDArray[np.uint8] | None], Look]:
     """Make the function that turns a cell's picture into the frame encoder's input, as stage one does."""
     tracker: FaceTracker | None = None
     if config.faces == "detect":

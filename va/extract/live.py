@@ -39,6 +39,9 @@ _JUMP_BACK_S: Final = 2.0
 _JUMP_AHEAD_S: Final = 3600.0
 """Clocks that step this far are broken; ahead they would become endless empty cells."""
 
+_MOMENT_S: Final = 0.04
+"""A last picture whose length the medium does not say is shown no longer than this."""
+
 _SLACK_S: Final = 1e-6
 _CELL_SAMPLES: Final = round(timeline.CELL_S * SAMPLE_RATE_HZ)
 
@@ -98,8 +101,8 @@ def follow(
             wait until then, or end the reading by raising.
 
     Yields:
-        Each cell as soon as it is known, and each step as soon as its window is: when pictures and sound have passed
-        its end. A step that ends after the last picture does is not given.
+        Each cell as soon as it is known, and each step as soon as its window is: when a picture has passed its last
+        cell's centre and the sound its end. At the stream's end, the steps that the last picture lasts to.
 
     Raises:
         VAError: The medium cannot be decoded, has no pictures, or its clock jumps.
@@ -118,8 +121,8 @@ def follow(
             release(ticks * float(packet.time_base) - media.origin_s(container))
         grid.read_s = time.perf_counter()
         if packet.stream.index == seen.index:
-            if packet.size and packet.duration:
-                length_s = float(packet.duration * packet.time_base)
+            if packet.size:
+                length_s = float((packet.duration or 0) * packet.time_base)
             for time_s, frame in pictures.take(cast("Packet[VideoStream]", packet)):
                 yield from grid.show(time_s, frame)
         else:
@@ -160,7 +163,7 @@ class _Grid:
         self._look = look
         self._silent = silent
         self._screen: Callable[[], NDArray[np.uint8] | None] = cache(partial(decode.to_rgb, None))
-        self._shown_s = 0.0
+        self._shown_s = self._gap_s = 0.0
         self._has_pictures = False
         self._cell = 0
         self._due = self._step  # cells before the end of the next step
@@ -171,6 +174,7 @@ class _Grid:
         """Take the next picture."""
         self._check_clock(time_s, self._shown_s)
         media.require_size(frame.width, frame.height, self._name)
+        self._gap_s = max(0.0, time_s - self._shown_s)
         self._shown_s = max(time_s, self._shown_s)
         while not timeline.is_presented(time_s, (self._cell + 0.5) * timeline.CELL_S):
             yield from self._next_cell()
@@ -188,12 +192,13 @@ class _Grid:
         yield from self._steps()
 
     def end(self, length_s: float) -> Iterator[Look | Step]:
-        """Give what is left when all is read; the last picture is on screen for `length_s` seconds."""
+        """Give what is left when all is read; the last picture is on screen for `length_s` seconds; 0: untold."""
         if not self._has_pictures:
             raise VAError(f"{self._name}: has no video frame", "Give a stream with pictures and, optionally, sound.")
         self._silent = True  # there is no more to wait for
         yield from self._steps()
-        while (self._cell + 1) * timeline.CELL_S <= self._shown_s + length_s + _SLACK_S:
+        end_s = self._shown_s + (length_s if length_s > 0 else min(self._gap_s, _MOMENT_S))
+        while (self._cell + 1) * timeline.CELL_S <= end_s + _SLACK_S:
             yield from self._next_cell()
 
     def _next_cell(self) -> Iterator[Look | Step]:
