@@ -3,11 +3,11 @@
     python benchmarks/stream.py --encoders tiny
     python benchmarks/stream.py --encoders full --seconds 60
 
-A video is played by its own clock, as a camera's would be. Latency counts from the reading of the last packet that a step
-needs to the finished line. `full` encoders are CLIP ViT-B/16 and AST of the published shapes with random weights, under a
-head of the paper's width with random weights: times, not values. Steps that come before the one in hand is answered are
-dropped; then the distance of steps is doubled until fewer than one in twenty is, which is the one this machine keeps up
-with. Decoding, with faces if asked for, is timed alone as well: it shares the cores with the encoders.
+A video is played by its own clock, as a camera's would be. Latency counts from the reading of the last packet that a
+step needs to the finished line. `full` encoders are CLIP ViT-B/16 and AST of the published shapes with random weights,
+under a head of the paper's width with random weights: times, not values. Steps that are late are dropped; then the
+distance of steps is doubled until fewer than one in twenty is, which is the step that this machine keeps up with.
+Decoding, with faces if asked for, is timed alone as well: it shares the cores with the encoders.
 """
 
 import argparse
