@@ -80,8 +80,8 @@ def test_every_frame_has_a_row_and_the_page_is_there(several: tuple[video.Summar
 
 def test_a_broken_file_costs_only_itself(several: tuple[video.Summary, Path]) -> None:
     summary, out = several
-    assert [Path(path).name for path in summary.failed] == ["words.mp4"]
-    assert "words.mp4: cannot be decoded" in next(iter(summary.failed.values()))
+    assert [Path(each["video"]).name for each in summary.figures["failed"]] == ["words.mp4"]
+    assert "words.mp4: cannot be decoded" in summary.failed[0].message
     assert len(summary.figures["videos"]) == 5 and not (out / "words.csv").exists()
 
 
