@@ -133,7 +133,7 @@ def _linked(source: Path, out: Path, duration_s: float, progress: Progress) -> I
             shown = beside
     try:
         # "./" keeps a name with a colon from being read as a protocol.
-        address = "./" + quote(Path(os.path.relpath(shown.resolve(), out.parent.resolve())).as_posix())
+        address = "./" + quote(os.fsencode(Path(os.path.relpath(shown.resolve(), out.parent.resolve())).as_posix()))
     except ValueError:  # another drive of Windows
         address = shown.resolve().as_uri()
     yield _Medium(mime, None, address)
@@ -209,7 +209,6 @@ def _json(data: PlayerData, medium: _Medium | None) -> dict[str, object]:
 
     return {
         "duration_s": data["duration_s"],
-        "size": (data["width"], data["height"]),
         "video": None if medium is None else {"mime": medium.mime, "address": medium.address},
         "time_s": rounded(data["cell_time_s"]),
         "names": [parts.short_name(words, most=14) for words in data["region_texts"]],
