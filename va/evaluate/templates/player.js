@@ -267,6 +267,7 @@
       xaxis: {
         range: [0, end], fixedrange: true, showgrid: false, zeroline: false, hoverformat: ".2f", anchor: `y${rows.length}`,
         title: { text: "time (s)", standoff: 4 }, automargin: false, linecolor: colour("--line"), ticks: "", unifiedhovertitle: { text: "%{x:.2f} s" },
+        spikecolor: colour("--muted"), spikethickness: 1,
       },
       annotations: [],
     };
