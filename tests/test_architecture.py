@@ -54,7 +54,7 @@ EXCEPTIONS = {
     "va.evaluate.score": {"va.train.checkpoint"},
     "va.evaluate.ablation": {"va.train.seeds"},
     # A copy of a video for its page is decoded as stage one decodes, in a process that is limited as its readers are.
-    "va.evaluate.transcode": {"va.extract", "va.extract.decode"},
+    "va.evaluate.transcode": {"va.extract.decode"},
     "va.evaluate.preview": {"va.extract.watch"},
     # A new video or stream is encoded by stage one's own code.
     "va.evaluate.encoding": {

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from va import files
 from va.errors import VAError
-from va.evaluate import markup, preview
+from va.evaluate import markup, preview, transcode
 from va.evaluate import player_parts as parts
 from va.evaluate.markup import text
 from va.evaluate.player_data import PlayerData
@@ -39,7 +39,7 @@ EMBEDDED_COPY: Final = 64_000_000
 """Bytes that a converted copy in a page may have; a longer video gets fewer bits per second."""
 
 FEWEST_BITS_PER_S: Final = 100_000
-"""Below this moving pictures of faces are mud; such a video is about 70 minutes long and is not embedded."""
+"""Of pictures; below this faces cannot be made out. A video gets there after an hour, and is not embedded then."""
 
 MOST_BITS_PER_S: Final = 1_000_000
 
@@ -97,7 +97,7 @@ def write_player(data: PlayerData, out: Path, *, video: Literal["embed", "link",
 
 @contextlib.contextmanager
 def _embedded(source: Path, out: Path, duration_s: float, progress: Progress) -> Iterator[_Medium]:
-    bits_per_s = min(MOST_BITS_PER_S, 8 * EMBEDDED_COPY / duration_s)
+    bits_per_s = min(MOST_BITS_PER_S, 8 * EMBEDDED_COPY / duration_s - transcode.SOUND_BITS_PER_S)
     small = source.is_file() and source.stat().st_size <= EMBEDDED_AS_IT_IS
     if bits_per_s < FEWEST_BITS_PER_S and not small:
         raise VAError("it is too long to be put into a page (--video link refers to it instead)", "Use --video link.")

@@ -32,7 +32,8 @@ _TICKS_PER_S: Final = 90_000
 _AT_ONCE_S: Final = 0.001
 """A first picture this early is on screen from the start; later ones have black before them."""
 
-_SOUND_BITS_PER_S: Final = 48_000
+SOUND_BITS_PER_S: Final = 48_000
+
 _MP4_BRANDS: Final = frozenset({"isom", "iso2", "iso4", "iso5", "iso6", "mp41", "mp42", "avc1", "M4V "})
 PLAYED: Final = {
     "video/mp4": ({"h264"}, {"aac", "mp3"}),
@@ -110,7 +111,7 @@ def convert(
         parts = [_seen(itertools.chain([first], pictures), video, end=round(duration_s * _TICKS_PER_S))]
         if heard is not None:
             audio = container.add_stream("aac", rate=decode.SAMPLE_RATE_HZ, layout="mono")
-            audio.bit_rate = _SOUND_BITS_PER_S
+            audio.bit_rate = SOUND_BITS_PER_S
             parts.append(_heard(itertools.chain([heard], sound), audio))
         next_s = 1.0
         # Side by side, because the writer would hold the whole of one stream while it waits for the other.

@@ -78,9 +78,9 @@
     show(true);
   };
   const toggle = () => {
-    if (!clock.paused && !clock.ended) return clock.pause();
-    const started = clock.play();
-    if (started) started.catch(() => {}); // refused or interrupted: the button goes on saying "Play"
+    if (clock.paused || clock.ended) clock.play()?.catch(() => {}); // refused: the button goes on saying "Play"
+    else clock.pause();
+    show(true);
   };
 
   /* --- what follows the clock --------------------------------------------------------------------------------- */
