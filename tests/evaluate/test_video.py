@@ -15,7 +15,6 @@ from va.data import media
 from va.errors import VAError
 from va.evaluate import video, video_features
 from va.evaluate.predict_config import PredictConfig
-from va.extract import looking
 
 CLIPS = Path(__file__).resolve().parents[2].parent / "shared" / "clips"
 
@@ -184,23 +183,6 @@ def test_a_real_face_is_boxed_on_the_page(run: Path, tmp_path: Path) -> None:
     assert found["cells_with_face"] == found["cells"] == 6
     assert any("learned from whole frames and sees detected faces" in note for note in found["notes"])
     assert '"boxes":[[0.' in Path(found["page"]).read_text().replace(" ", "")
-
-
-# --- looking
-
-
-def test_a_look_is_a_probe_with_a_size(media_folder: Path) -> None:
-    path = media_folder / "plain.mp4"
-    seen, info = looking.look(path, memory_gb=4, stall_s=60), media.probe(path)
-    assert seen.frame_time_s.tobytes() == info.frame_time_s.tobytes() and seen.duration_s == info.duration_s
-    assert (seen.width, seen.height, seen.turned, seen.has_audio) == (64, 64, False, True)
-    with pytest.raises(VAError, match="no such file"):
-        looking.look(media_folder, memory_gb=4, stall_s=60)
-
-
-def test_a_look_that_dies_is_an_error(media_folder: Path) -> None:
-    with pytest.raises(VAError, match=r"no progress for 0\.001 s|memory"):
-        looking.look(media_folder / "plain.mp4", memory_gb=4, stall_s=0.001)
 
 
 # --- the command

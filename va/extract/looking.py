@@ -135,5 +135,5 @@ def _is_turned(frame: av.VideoFrame) -> bool:
     side_data = cast(Mapping[str, Any], frame.side_data)
     if "DISPLAYMATRIX" not in side_data:
         return False
-    across, _, _, _, down = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)[:5]
-    return not (across > 0 and down > 0)
+    a, b, _, c, d = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)[:5].astype(np.int64).tolist()
+    return bool(a < 0 or d < 0 or abs(a) + abs(d) < abs(b) + abs(c))  # `decode.upright`'s rule
