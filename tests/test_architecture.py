@@ -56,7 +56,8 @@ EXCEPTIONS = {
     "va.evaluate.score": {"va.train.checkpoint"},
     "va.evaluate.ablation": {"va.train.seeds"},
     # A copy of a video for its page is decoded as stage one decodes, in a process that is limited as its readers are.
-    "va.evaluate.preview": {"va.extract.decode", "va.extract.watch", "va.extract"},
+    "va.evaluate.transcode": {"va.extract.decode"},
+    "va.evaluate.preview": {"va.extract.watch"},
     # A new video or stream is encoded by stage one's own code.
     "va.evaluate.encoding": {
         "va.train.checkpoint",

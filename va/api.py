@@ -89,8 +89,8 @@ class Predictor:
             found,
             failed,
         ):
-            for reason in failed.values():
-                raise VAError(reason, "Give a video that a player plays; re-encode it if it does not play.")
+            for error in failed.values():
+                raise error
             return self._on_media.answer(found[named[0].name].features())
 
     def predict_arrays(

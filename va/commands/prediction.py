@@ -39,15 +39,16 @@ def predict(config: PredictConfig) -> None:
         console.table(summary.figures["model"]["name"], *summary.rows)
         for page in summary.pages:
             console.say(str(page))
-    for reason in summary.failed.values():
-        console.note(f"failed: {reason}")
+    if len(config.videos) == 1:
+        for error in summary.failed:
+            raise error
+    for error in summary.failed:
+        console.note(f"failed: {error.message}")
     if summary.failed:
-        first = next(iter(summary.failed.values()))
-        if len(config.videos) == 1:
-            raise VAError(first, "Give a video that a player plays; re-encode it if it does not play.")
+        first = summary.failed[0]
         raise VAError(
-            f"{len(summary.failed)} of {len(config.videos)} videos failed, the first because of {first}",
-            "The others are done. Give videos that a player plays; re-encode those that do not.",
+            f"{len(summary.failed)} of {len(config.videos)} videos failed, the first because of {first.message}",
+            f"{'The others are done. ' if summary.pages else ''}{first.hint}",
         )
 
 

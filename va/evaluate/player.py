@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from va import files
 from va.errors import VAError
-from va.evaluate import markup, preview
+from va.evaluate import markup, preview, transcode
 from va.evaluate import player_parts as parts
 from va.evaluate.markup import text
 from va.evaluate.player_data import PlayerData
@@ -39,7 +39,7 @@ EMBEDDED_COPY: Final = 64_000_000
 """Bytes that a converted copy in a page may have; a longer video gets fewer bits per second."""
 
 FEWEST_BITS_PER_S: Final = 100_000
-"""Below this moving pictures of faces are mud; such a video is about 70 minutes long and is not embedded."""
+"""Of pictures; below this faces cannot be made out. A video gets there after an hour, and is not embedded then."""
 
 MOST_BITS_PER_S: Final = 1_000_000
 
@@ -97,7 +97,7 @@ def write_player(data: PlayerData, out: Path, *, video: Literal["embed", "link",
 
 @contextlib.contextmanager
 def _embedded(source: Path, out: Path, duration_s: float, progress: Progress) -> Iterator[_Medium]:
-    bits_per_s = min(MOST_BITS_PER_S, 8 * EMBEDDED_COPY / duration_s)
+    bits_per_s = min(MOST_BITS_PER_S, 8 * EMBEDDED_COPY / duration_s - transcode.SOUND_BITS_PER_S)
     small = source.is_file() and source.stat().st_size <= EMBEDDED_AS_IT_IS
     if bits_per_s < FEWEST_BITS_PER_S and not small:
         raise VAError("it is too long to be put into a page (--video link refers to it instead)", "Use --video link.")
@@ -133,7 +133,7 @@ def _linked(source: Path, out: Path, duration_s: float, progress: Progress) -> I
             shown = beside
     try:
         # "./" keeps a name with a colon from being read as a protocol.
-        address = "./" + quote(Path(os.path.relpath(shown.resolve(), out.parent.resolve())).as_posix())
+        address = "./" + quote(os.fsencode(Path(os.path.relpath(shown.resolve(), out.parent.resolve())).as_posix()))
     except ValueError:  # another drive of Windows
         address = shown.resolve().as_uri()
     yield _Medium(mime, None, address)
@@ -209,7 +209,6 @@ def _json(data: PlayerData, medium: _Medium | None) -> dict[str, object]:
 
     return {
         "duration_s": data["duration_s"],
-        "size": (data["width"], data["height"]),
         "video": None if medium is None else {"mime": medium.mime, "address": medium.address},
         "time_s": rounded(data["cell_time_s"]),
         "names": [parts.short_name(words, most=14) for words in data["region_texts"]],

@@ -40,14 +40,14 @@ class Summary:
         notes: What a person must know about the model, then about videos, with their names in front.
         rows: Header and rows for the terminal.
         pages: In the order of the videos.
-        failed: Path of a video -> why it could not be predicted.
+        failed: Why a video could not be predicted, in the order of the videos.
     """
 
     figures: dict[str, Any]
     notes: list[str]
     rows: tuple[tuple[str, ...], list[tuple[str, ...]]]
     pages: list[Path]
-    failed: dict[str, str]
+    failed: list[VAError]
 
 
 def run(config: PredictConfig, *, progress: Progress) -> Summary:
@@ -61,6 +61,10 @@ def run(config: PredictConfig, *, progress: Progress) -> Summary:
         VAError: The run or an encoder cannot be loaded, or the disk cannot be written. A video that cannot be read is
             in `Summary.failed` instead.
     """
+    try:  # now, and not after an hour of decoding
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.cannot_write(config.out, error) from error
     predictor = predictor_for(config)
     videos = video_features.named(config.videos)
     limits = Limits(readers=config.readers, stall_s=config.stall_s, memory_gb=config.memory_gb)
@@ -81,23 +85,24 @@ def run(config: PredictConfig, *, progress: Progress) -> Summary:
             except VAError as error:
                 if isinstance(error.__cause__, OSError):  # the disk, not the video
                     raise
-                reasons[video.name] = error.message
+                reasons[video.name] = error
         progress(len(found), len(found), "")
     failed = {str(video.path): reasons[video.name] for video in videos if video.name in reasons}
+    why = [{"video": video, "error": error.message} for video, error in failed.items()]
     about = remarks.of_model(source=predictor.source, is_demo=predictor.is_demo)
     model = {"source": predictor.source, "name": predictor.name, "demo_encoders": predictor.is_demo, "notes": about}
     regions = [
         {"valence": float(valence), "arousal": float(arousal), "text": text}
         for (valence, arousal), text in zip(predictor.centers, predictor.texts, strict=True)
     ]
-    figures = {"model": model, "regions": regions, "videos": shown, "failed": failed}
+    figures = {"model": model, "regions": regions, "videos": shown, "failed": why}
     files.write_json(config.folder / "predict.json", figures)
     return Summary(
         figures=figures,
         notes=about + _gathered(shown),
         rows=_table(shown),
         pages=[Path(each["page"]) for each in shown],
-        failed=failed,
+        failed=list(failed.values()),
     )
 
 
@@ -142,7 +147,7 @@ def _write(video: Video, predictor: AnyPredictor, config: PredictConfig, progres
         smoothed = on_cells(smoothing.smooth(axes, kernel=config.smooth, width_s=config.smooth_s), len(answer.time_s))
     notes = [*answer.notes, *remarks.of_medium(video.seen)]
     name = files.safe_name(video.name)
-    table, page = config.folder / f"{name}.csv", config.folder / f"{name}.html"
+    table, page = config.folder / f"{name}.csv", config.out / f"{name}.html"
     write_csv(table, answer, smoothed=smoothed, frame_time_s=video.seen.frame_time_s, source=predictor.source)
     data = PlayerData(
         title=video.path.name,

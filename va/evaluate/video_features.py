@@ -75,7 +75,7 @@ def named(paths: Sequence[Path]) -> list[Named]:
 @contextlib.contextmanager
 def extracted(
     videos: Sequence[Named], predictor: AnyPredictor, *, limits: Limits, keep: Path | None, progress: Progress
-) -> Iterator[tuple[dict[str, "Video"], dict[str, str]]]:
+) -> Iterator[tuple[dict[str, "Video"], dict[str, VAError]]]:
     """Extract videos; what they left on the disk goes when the block ends, unless it is to be kept.
 
     Args:
@@ -105,7 +105,7 @@ def extracted(
                 memory_gb=limits.memory_gb,
             )
             summary = pipeline.run(config, progress=progress, loaded=loaded)
-            failed |= summary.failed
+            failed |= {name: VAError(reason, looking.HINT) for name, reason in summary.failed.items()}
             stores = {store.encoder: store for store in map(FeatureStore, summary.stores)}
             found = {
                 video.name: Video(video, seen[video.name], stores, config)
@@ -157,15 +157,15 @@ class Video:
         )
 
 
-def _look(videos: Sequence[Named], limits: Limits, progress: Progress) -> tuple[dict[str, Seen], dict[str, str]]:
+def _look(videos: Sequence[Named], limits: Limits, progress: Progress) -> tuple[dict[str, Seen], dict[str, VAError]]:
     seen: dict[str, Seen] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, VAError] = {}
     for number, video in enumerate(videos):
         progress(0, len(videos), f"opening {number + 1} of {len(videos)}")
         try:
             seen[video.name] = looking.look(video.path, memory_gb=limits.memory_gb, stall_s=limits.stall_s)
         except VAError as error:
-            failed[video.name] = error.message
+            failed[video.name] = error
     return seen, failed
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import av
 import numpy as np
@@ -21,7 +21,7 @@ from va.errors import VAError
 from va.extract import decode, process, reading
 from va.extract.watch import Watch, limit_memory
 
-_HINT = "Give a video that a player plays; re-encode it if it does not play."
+HINT: Final = "Give a video that a player plays; re-encode it if it does not play."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,25 +62,38 @@ def look(path: Path, *, memory_gb: float, stall_s: float) -> Seen:
     try:
         header, array = reading.receive(connection)
         if "failed" in header:
-            raise VAError(str(header["failed"]), _HINT)
-        if array is None:
-            raise ValueError("no times")
-        return Seen(
-            frame_time_s=array.reshape(-1).view(np.float64),
-            duration_s=float(header["duration_s"]),
-            has_audio=bool(header["has_audio"]),
-            width=int(header["width"]),
-            height=int(header["height"]),
-            turned=bool(header["turned"]),
-        )
+            raise VAError(str(header["failed"]), HINT)
+        return _checked(header, array)
     except (EOFError, OSError):
-        raise VAError(f"{path}: {process.obituary(child, stall_s=stall_s)}", _HINT) from None
+        raise VAError(f"{path}: {process.obituary(child, stall_s=stall_s)}", HINT) from None
     except (KeyError, TypeError, ValueError) as error:
-        raise VAError(f"{path}: its reader process sent {error}", _HINT) from None
+        raise VAError(f"{path}: its reader process sent {error}", HINT) from None
     finally:
         child.kill()
         child.join()
         connection.close()
+
+
+def _checked(header: dict[str, Any], array: NDArray[Any] | None) -> Seen:
+    """Take what the process says, which is not trusted.
+
+    Raises:
+        KeyError, TypeError, ValueError: It cannot be.
+    """
+    seen = Seen(
+        frame_time_s=np.zeros(0) if array is None else array.reshape(-1).view(np.float64),
+        duration_s=float(header["duration_s"]),
+        has_audio=bool(header["has_audio"]),
+        width=int(header["width"]),
+        height=int(header["height"]),
+        turned=bool(header["turned"]),
+    )
+    times = seen.frame_time_s
+    if not len(times) or not np.isfinite(times).all() or (np.diff(times) < 0).any():
+        raise ValueError("times that cannot be")
+    if not 0 < seen.duration_s <= media.LONGEST_S or min(seen.width, seen.height) < media.SMALLEST_SIDE:
+        raise ValueError("a length or a size that cannot be")
+    return seen
 
 
 def _serve(connection: Connection, path: Path, memory_gb: float, stall_s: float) -> None:
@@ -115,12 +128,12 @@ def _first_picture(path: Path, watch: Watch) -> tuple[int, int, bool]:
             frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False), frame
         ).shape[:2]
         return width, height, _is_turned(frame)
-    raise VAError(f"{path}: has no video frame", _HINT)
+    raise VAError(f"{path}: has no video frame", HINT)
 
 
 def _is_turned(frame: av.VideoFrame) -> bool:
     side_data = cast(Mapping[str, Any], frame.side_data)
     if "DISPLAYMATRIX" not in side_data:
         return False
-    across, _, _, _, down = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)[:5]
-    return not (across > 0 and down > 0)
+    a, b, _, c, d = np.frombuffer(side_data["DISPLAYMATRIX"], np.int32)[:5].astype(np.int64).tolist()
+    return bool(a < 0 or d < 0 or abs(a) + abs(d) < abs(b) + abs(c))  # `decode.upright`'s rule

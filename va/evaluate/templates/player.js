@@ -78,9 +78,9 @@
     show(true);
   };
   const toggle = () => {
-    if (!clock.paused && !clock.ended) return clock.pause();
-    const started = clock.play();
-    if (started) started.catch(() => {}); // refused or interrupted: the button goes on saying "Play"
+    if (clock.paused || clock.ended) clock.play()?.catch(() => {}); // refused: the button goes on saying "Play"
+    else clock.pause();
+    show(true);
   };
 
   /* --- what follows the clock --------------------------------------------------------------------------------- */
@@ -267,6 +267,7 @@
       xaxis: {
         range: [0, end], fixedrange: true, showgrid: false, zeroline: false, hoverformat: ".2f", anchor: `y${rows.length}`,
         title: { text: "time (s)", standoff: 4 }, automargin: false, linecolor: colour("--line"), ticks: "", unifiedhovertitle: { text: "%{x:.2f} s" },
+        spikecolor: colour("--muted"), spikethickness: 1,
       },
       annotations: [],
     };
