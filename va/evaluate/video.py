@@ -62,9 +62,9 @@ def run(config: PredictConfig, *, progress: Progress) -> Summary:
             in `Summary.failed` instead.
     """
     try:  # now, and not after an hour of decoding
-        config.out.mkdir(parents=True, exist_ok=True)
+        config.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise files.cannot_write(config.out, error) from error
+        raise files.cannot_write(config.folder, error) from error
     predictor = predictor_for(config)
     videos = video_features.named(config.videos)
     limits = Limits(readers=config.readers, stall_s=config.stall_s, memory_gb=config.memory_gb)
@@ -147,7 +147,7 @@ def _write(video: Video, predictor: AnyPredictor, config: PredictConfig, progres
         smoothed = on_cells(smoothing.smooth(axes, kernel=config.smooth, width_s=config.smooth_s), len(answer.time_s))
     notes = [*answer.notes, *remarks.of_medium(video.seen)]
     name = files.safe_name(video.name)
-    table, page = config.folder / f"{name}.csv", config.out / f"{name}.html"
+    table, page = config.folder / f"{name}.csv", config.folder / f"{name}.html"
     write_csv(table, answer, smoothed=smoothed, frame_time_s=video.seen.frame_time_s, source=predictor.source)
     data = PlayerData(
         title=video.path.name,
