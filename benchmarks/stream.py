@@ -6,7 +6,8 @@
 A video is played by its own clock, as a camera's would be. Latency counts from the reading of the last packet that a
 step needs to the finished line. `full` encoders are CLIP ViT-B/16 and AST of the published shapes with random weights,
 under a head of the paper's width with random weights: times, not values. Steps that are late are dropped; then the
-distance of steps is doubled until fewer than one in twenty is, which is the step that this machine keeps up with.
+distance of steps is doubled until fewer than one in twenty is, and 95% are answered before the next is due: the machine
+keeps up with that.
 Decoding, with faces if asked for, is timed alone as well: it shares the cores with the encoders.
 """
 
@@ -154,7 +155,7 @@ def measure(root: Path, given: argparse.Namespace) -> None:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in found["busy"].items())
         times = " ".join(f"{found[name] * 1000:>6.0f} ms" for name in ("median_s", "p95_s", "worst_s"))
         print(f"{step_s:>4g} s {found['answered']:>9} {found['dropped']:>8} {times}   {shares}", flush=True)
-        if found["dropped"] * 20 < found["answered"] + found["dropped"]:
+        if found["dropped"] * 20 < found["answered"] + found["dropped"] and found["p95_s"] <= step_s:
             print(f"keeps up with a step of {step_s:g} s")
             break
         step_s *= 2
