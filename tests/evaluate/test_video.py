@@ -226,6 +226,7 @@ def test_json_on_standard_output_and_the_rest_beside_it(
         ({"inputs": (Path("run"),)}, "no video is named"),
         ({"inputs": (), "zero_shot": True}, "no video is named"),
         ({"inputs": (Path("run"), Path("v")), "texts": Path("t")}, "--texts: is for --zero-shot"),
+        ({"inputs": (Path("run"), Path("v")), "encoder": "tiny-clip"}, "--encoder: is for --zero-shot"),
         ({"inputs": (Path("v"),), "zero_shot": True, "scale": 0.0}, "--scale"),
         ({"inputs": (Path("v"),), "zero_shot": True, "centers": (0.5, 0.0)}, "--centers"),
     ],
