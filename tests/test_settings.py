@@ -334,4 +334,4 @@ def test_no_arguments_are_not_given(tmp_path: Path) -> None:
 
 def test_help_says_that_there_may_be_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
-    assert "INPUTS..." in run_several("--help")[0].output
+    assert "[INPUTS]..." in run_several("--help")[0].output

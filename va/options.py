@@ -75,7 +75,7 @@ def _parameter(setting: settings.Setting) -> inspect.Parameter:
     label = None if setting.kind is bool else settings.type_label(setting.kind)
     info: Any
     if setting.positional:
-        info = typer.Argument(help=text, metavar=_metavar(setting), show_default=False)
+        info = typer.Argument(help=text, metavar=settings.flag_name(setting), show_default=False)
     else:
         info = typer.Option(help=text, metavar=label, show_default=False)
     return inspect.Parameter(
@@ -84,10 +84,6 @@ def _parameter(setting: settings.Setting) -> inspect.Parameter:
         default=None,
         annotation=Annotated[typing.Optional[kind], info],  # noqa: UP045 - built at run time
     )
-
-
-def _metavar(setting: settings.Setting) -> str:
-    return settings.flag_name(setting) + ("..." if settings.is_list(setting) else "")
 
 
 def _is_argument(parameter: inspect.Parameter) -> bool:

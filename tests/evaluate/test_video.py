@@ -164,6 +164,23 @@ def test_zero_shot_says_what_it_is(media_folder: Path, tmp_path: Path) -> None:
     assert "never trained on valence or arousal" in Path(found["page"]).read_text()
 
 
+def test_zero_shot_without_a_face_says_nothing_and_says_so(media_folder: Path, tmp_path: Path) -> None:
+    config = PredictConfig(
+        inputs=(media_folder / "plain.mp4",),
+        out=tmp_path,
+        zero_shot=True,
+        encoder="tiny-clip",
+        video="none",
+        smooth="median",
+        device="cpu",
+    )
+    (found,) = video.run(config, progress=quiet).figures["videos"]
+    assert found["valence"] is None and "No face was found." in " ".join(found["notes"])
+    for row in rows_of(found["csv"]):
+        assert {value for name, value in row.items() if name not in ("frame", "time_s", "face", "sound")} == {""}
+    assert "Nothing could be predicted" in Path(found["page"]).read_text()
+
+
 def test_a_video_without_a_face_is_written_and_says_so(media_folder: Path, tmp_path: Path) -> None:
     detecting = make_run(tmp_path / "detecting", faces="detect")
     config = PredictConfig(
@@ -226,6 +243,7 @@ def test_json_on_standard_output_and_the_rest_beside_it(
         ({"inputs": (Path("run"),)}, "no video is named"),
         ({"inputs": (), "zero_shot": True}, "no video is named"),
         ({"inputs": (Path("run"), Path("v")), "texts": Path("t")}, "--texts: is for --zero-shot"),
+        ({"inputs": (Path("run"), Path("v")), "encoder": "tiny-clip"}, "--encoder: is for --zero-shot"),
         ({"inputs": (Path("v"),), "zero_shot": True, "scale": 0.0}, "--scale"),
         ({"inputs": (Path("v"),), "zero_shot": True, "centers": (0.5, 0.0)}, "--centers"),
     ],

@@ -61,6 +61,8 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes | None, messag
         path.write_bytes(content)
     with pytest.raises(VAError, match=f"a.mp4: {message}"):
         look(path)
+    with pytest.raises(VAError, match="is a folder"):
+        look(tmp_path)
 
 
 def test_a_process_that_hangs_is_ended(tmp_path: Path) -> None:

@@ -75,11 +75,11 @@ def features_of(
         if rows.encoder.kind == "audio":
             rows.hear(sound, starts_s, config.window_s)
     done = {name: rows.features() for name, rows in found.items()}
-    face, loudness = done[config.encoders[0]], done[LOUDNESS]
+    face, loudness = done[predictor.loaded[0].name], done[LOUDNESS]
     box = done.get(BOX)
     return Features(
         face=face,
-        voice=done[config.encoders[1]] if len(config.encoders) > 1 else None,
+        voice=done[predictor.loaded[1].name] if predictor.hears else None,
         has_sound=cells.cells_with_sound(
             loudness, count=len(face.values), window_s=config.window_s, stride_s=config.stride_s
         ),

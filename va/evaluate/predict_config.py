@@ -99,8 +99,9 @@ class PredictConfig:
                 "INPUTS: no video is named", "Give a run directory and then videos, or --zero-shot and only videos."
             )
         self._check_stream()
-        if self.texts is not None and not self.zero_shot:
-            raise VAError("--texts: is for --zero-shot only", "A run has learned its own texts; leave --texts out.")
+        for name in () if self.zero_shot else ("encoder", "texts", "centers", "scale"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise VAError(f"--{name}: is for --zero-shot only", f"A run brings its own; leave --{name} out.")
 
     def _check_stream(self) -> None:
         whole = self.step_s > 0 and float(self.step_s * 2).is_integer()

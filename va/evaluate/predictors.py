@@ -42,6 +42,7 @@ class RunPredictor:
 
     Attributes:
         source: What kind of predictor it is.
+        hears: Whether its second encoder is one of sound.
         name: What it is called on pages.
         config: `settings`.
         loaded: Its encoders: frames first, then audio, then trivial ones.
@@ -56,6 +57,7 @@ class RunPredictor:
     device: torch.device
 
     source: Literal["run", "zero-shot"] = "run"
+    hears: bool = True
 
     @property
     def name(self) -> str:
@@ -135,6 +137,7 @@ class ZeroShot:
     device: torch.device
 
     source: Literal["run", "zero-shot"] = "zero-shot"
+    hears: bool = False
 
     @property
     def name(self) -> str:

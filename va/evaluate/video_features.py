@@ -22,7 +22,6 @@ from va.evaluate import cells
 from va.evaluate.cells import Features
 from va.evaluate.predictors import BOX, LOUDNESS, AnyPredictor
 from va.extract import looking, pipeline
-from va.extract.config import ExtractConfig
 from va.extract.looking import Seen
 
 Progress = Callable[[int, int, str], None]
@@ -108,7 +107,7 @@ def extracted(
             failed |= {name: VAError(reason, looking.HINT) for name, reason in summary.failed.items()}
             stores = {store.encoder: store for store in map(FeatureStore, summary.stores)}
             found = {
-                video.name: Video(video, seen[video.name], stores, config)
+                video.name: Video(video, seen[video.name], stores, predictor)
                 for video in videos
                 if video.name in seen and video.name not in failed
             }
@@ -126,12 +125,12 @@ class Video:
         seen: What it is.
     """
 
-    def __init__(self, video: Named, seen: Seen, stores: dict[str, FeatureStore], config: ExtractConfig) -> None:
+    def __init__(self, video: Named, seen: Seen, stores: dict[str, FeatureStore], predictor: AnyPredictor) -> None:
         self.path = video.path
         self.name = video.name
         self.seen = seen
         self._stores = stores
-        self._config = config
+        self._predictor = predictor
 
     def features(self) -> Features:
         """Read what stage one found.
@@ -139,18 +138,16 @@ class Video:
         Raises:
             VAError: A file is damaged, or the video changed while it was read.
         """
-        names = self._config.encoders
-        face = self._stores[names[0]].read(self.name)
-        voice = self._stores[names[1]].read(self.name) if len(names) > 1 else None
+        loaded, config = self._predictor.loaded, self._predictor.config
+        face = self._stores[loaded[0].name].read(self.name)
+        voice = self._stores[loaded[1].name].read(self.name) if self._predictor.hears else None
         loudness = self._stores[LOUDNESS].read(self.name)
         count = len(face.values)
         boxes = cells.boxes_of(self._stores[BOX].read(self.name)) if BOX in self._stores else None
         return Features(
             face=face,
             voice=voice,
-            has_sound=cells.cells_with_sound(
-                loudness, count=count, window_s=self._config.window_s, stride_s=self._config.stride_s
-            ),
+            has_sound=cells.cells_with_sound(loudness, count=count, window_s=config.window_s, stride_s=config.stride_s),
             silent=cells.is_silent(loudness),
             boxes=boxes,
             duration_s=self.seen.duration_s,

@@ -56,6 +56,8 @@ def look(path: Path, *, memory_gb: float, stall_s: float) -> Seen:
     Raises:
         VAError: It cannot be read as a video, or the process that read it died.
     """
+    if path.is_dir():
+        raise VAError(f"{path}: is a folder, not a video", "Name the videos in it one by one, or as FOLDER/*.mp4.")
     if not path.is_file():
         raise VAError(f"{path}: no such file", "Check the path of the video.")
     connection, child = process.start(_serve, path, memory_gb, stall_s)
