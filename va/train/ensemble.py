@@ -16,7 +16,16 @@ from va.train import checkpoint
 from va.train.config import TrainConfig
 from va.train.runs import describe
 
-_TAKEN: Final = ("shape", "corpus", "features", "encoders", "demo_encoders", "region_texts", "train_clips")
+_TAKEN: Final = (
+    "shape",
+    "corpus",
+    "features",
+    "encoders",
+    "demo_encoders",
+    "region_texts",
+    "prototypes",
+    "train_clips",
+)
 """What an ensemble's `run.json` has from its first member; the clips serve the baselines of a report."""
 
 
@@ -47,7 +56,7 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": settings.as_dict(config),
         "identity": {**identity, "face": first.info["identity"]["face"], "voice": first.info["identity"]["voice"]},
-        **{name: first.info[name] for name in _TAKEN},
+        **{name: first.info[name] for name in _TAKEN if name in first.info},
         "members": names,
         "selection": {
             "split": "each member's own split",
