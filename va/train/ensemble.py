@@ -6,7 +6,7 @@ loaded, evaluated and used like any other run.
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -51,12 +51,13 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
     checkpoint.save_weights(directory, layers.stack([run.head for run in loaded]).state_dict())
     scores = [run.info["selection"]["ccc_mean"] for run in loaded]
     identity = {"members": [run.info["identity"] for run in loaded]}
+    taken: dict[str, Any] = {name: first.info[name] for name in _TAKEN if name in first.info}
     info = {
         "schema": checkpoint.SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": settings.as_dict(config),
         "identity": {**identity, "face": first.info["identity"]["face"], "voice": first.info["identity"]["voice"]},
-        **{name: first.info[name] for name in _TAKEN if name in first.info},
+        **taken,
         "members": names,
         "selection": {
             "split": "each member's own split",
