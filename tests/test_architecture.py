@@ -52,7 +52,7 @@ LEAVES = {
 EXCEPTIONS = {
     "va.evaluate.predict": {"va.train.checkpoint"},
     "va.evaluate.score": {"va.train.checkpoint"},
-    "va.evaluate.rows": {"va.train.seeds"},
+    "va.evaluate.row_scores": {"va.train.seeds"},
     # A new video or stream is encoded by stage one's own code.
     "va.evaluate.encoding": {
         "va.train.checkpoint",

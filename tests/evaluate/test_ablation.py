@@ -20,9 +20,9 @@ from small_corpus import Small
 from va import cli
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import ablation, ablation_page, intervals, rows, score
+from va.evaluate import ablation, ablation_page, intervals, row_scores, score
 from va.evaluate.config import EvaluateConfig
-from va.evaluate.whiskers import between
+from va.evaluate.table_parts import between
 from va.train import runs
 from va.train.config import TrainConfig
 
@@ -238,8 +238,8 @@ def test_a_row_without_any_trial_has_no_figure(trained: tuple[Path, dict[str, An
 
 
 def test_an_undefined_ccc_is_no_figure_and_no_crash() -> None:
-    assert math.isnan(rows.figure_of([0.5, math.nan], [np.zeros(3)] * 2, limit=1)["value"])
-    one_clip = rows.figure_of([0.5, 0.6], [np.full(3, math.nan)] * 2, limit=1)
+    assert math.isnan(row_scores.figure_of([0.5, math.nan], [np.zeros(3)] * 2, limit=1)["value"])
+    one_clip = row_scores.figure_of([0.5, 0.6], [np.full(3, math.nan)] * 2, limit=1)
     assert one_clip["over_clips"] is None
     assert one_clip["over_seeds"] is not None
 

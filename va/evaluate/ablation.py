@@ -1,17 +1,17 @@
 """The paper's tables on our runs: scored, compared and written.
 
 Run it as `va ablate CORPUS FEATURES --table 1|2|3 --out DIR`: `va/train/ablate.py` makes the runs,
-`va/evaluate/rows.py` scores them, and `va/evaluate/ablation_page.py` draws the page.
+`va/evaluate/row_scores.py` scores them, and `va/evaluate/ablation_page.py` draws the page.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from va.evaluate import ablation_page, markup, rows
+from va.evaluate import ablation_page, markup, row_scores
 from va.evaluate.report import NAMES
-from va.evaluate.rows import require_all
-from va.evaluate.whiskers import HEADLINE, between, shown
+from va.evaluate.row_scores import require_all
+from va.evaluate.table_parts import HEADLINE, between, shown
 
 __all__ = ["require_all", "run", "tables"]
 
@@ -45,7 +45,7 @@ def run(
     Raises:
         VAError: A run, the corpus or the features cannot be opened or do not fit; nothing is written then.
     """
-    results = rows.score_rows(
+    results = row_scores.score_rows(
         trained,
         out=out,
         corpus=corpus,
@@ -55,7 +55,7 @@ def run(
         device=device,
         progress=progress,
     )
-    rows.write(results, out, page=ablation_page.render(results))
+    row_scores.write(results, out, page=ablation_page.render(results))
     return results
 
 

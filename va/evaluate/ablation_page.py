@@ -10,7 +10,7 @@ from typing import Final
 from va.evaluate import ablation_notes, markup
 from va.evaluate.markup import number, text
 from va.evaluate.report import DEMO_BANNER, NAMES
-from va.evaluate.whiskers import (
+from va.evaluate.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
     Axis,

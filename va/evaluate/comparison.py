@@ -1,7 +1,7 @@
 """Compared encoders, scored on the split that is reported.
 
 Run it as `va compare-encoders CORPUS FEATURES --out DIR`: `va/train/compare.py` makes the runs and ranks them,
-`va/evaluate/rows.py` scores them, and `va/evaluate/comparison_page.py` draws the page. The order is that of the
+`va/evaluate/row_scores.py` scores them, and `va/evaluate/comparison_page.py` draws the page. The order is that of the
 selection split and stays so, whatever the reported split says (settled 7).
 """
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from va.evaluate import comparison_page, rows
+from va.evaluate import comparison_page, row_scores
 from va.evaluate.report import NAMES
-from va.evaluate.rows import require_all
-from va.evaluate.whiskers import HEADLINE, between, shown
+from va.evaluate.row_scores import require_all
+from va.evaluate.table_parts import HEADLINE, between, shown
 
 __all__ = ["require_all", "run", "table"]
 
@@ -46,7 +46,7 @@ def run(
     Raises:
         VAError: A run, the corpus or the features cannot be opened or do not fit; nothing is written then.
     """
-    results = rows.score_rows(
+    results = row_scores.score_rows(
         trained,
         out=out,
         corpus=corpus,
@@ -56,7 +56,7 @@ def run(
         device=device,
         progress=progress,
     )
-    rows.write(results, out, page=comparison_page.render(results))
+    row_scores.write(results, out, page=comparison_page.render(results))
     return results
 
 

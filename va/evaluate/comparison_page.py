@@ -1,7 +1,7 @@
 """A comparison's `results.json` -> one self-contained page: the ranking, paired differences, how they were made.
 
-Made from the parts of the other pages (`va/evaluate/whiskers.py`), without any script. `va/train/compare.py` and
-`va/evaluate/rows.py` say what the results hold.
+Made from the parts of the other pages (`va/evaluate/table_parts.py`), without any script. `va/train/compare.py` and
+`va/evaluate/row_scores.py` say what the results hold.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from va.evaluate import markup
 from va.evaluate.markup import text
 from va.evaluate.report import DEMO_BANNER, NAMES
-from va.evaluate.whiskers import (
+from va.evaluate.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
     Axis,
@@ -76,8 +76,8 @@ def lead(results: Item) -> str:
         )
     else:
         said = (
-            f"Ranked on {results['selected_on']}, where the epochs were chosen too. The {results['split']} split had no "
-            "part in either, so its figures are what to expect elsewhere."
+            f"Ranked on {results['selected_on']}, where the epochs were chosen too. The {results['split']} split had "
+            "no part in either, so its figures are what to expect elsewhere."
         )
     second = rows[1]["selection"]["difference"]
     bounds = second["difference"]["over_seeds"] if second else None
@@ -104,8 +104,8 @@ def _ranking(results: Item) -> str:
     for row in rows:
         own = row["forms"][form][protocol]
         cells = "".join(
-            f"<td{' class="split"' if place == 0 else ''}>{figure_cell(own[name], with_clips=name == 'ccc_mean')}</td>"
-            for place, name in enumerate(NAMES)
+            f"<td{mark}>{figure_cell(own[name], with_clips=name == 'ccc_mean')}</td>"
+            for name, mark in zip(NAMES, (' class="split"', "", ""), strict=True)
         )
         mark = ' class="reference"' if row["reference"] else ""
         lines.append(
@@ -198,7 +198,5 @@ def _caveats(results: Item) -> list[tuple[str, str]]:
         ),
     ]
     if results["demo_encoders"]:
-        found.append(
-            ("Demo encoders", "They know only drawn faces and synthesised voices: no row of theirs says more.")
-        )
+        found.append(("Demo encoders", "They know only drawn faces and synthesised voices: no row says more."))
     return found

@@ -1,6 +1,6 @@
 """Rows of a table as lists of runs: each trained in every form with every seed, what fails listed beside the rest.
 
-What `va ablate` and `va compare-encoders` have in common; `va/evaluate/rows.py` scores what is trained here.
+What `va ablate` and `va compare-encoders` have in common; `va/evaluate/row_scores.py` scores what is trained here.
 """
 
 import itertools

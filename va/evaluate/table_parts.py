@@ -9,7 +9,7 @@ from typing import Any, Final
 from va.evaluate.markup import number, text
 
 Item = Mapping[str, Any]
-"""A part of `results.json`, as `va/evaluate/rows.py` writes it."""
+"""A part of `results.json`, as `va/evaluate/row_scores.py` writes it."""
 
 HEADLINE: Final = {"end": "paper", "frames": "abaw"}
 """The protocol that each form's table and differences are of (settled 12); the other's mean stands beside it."""
@@ -101,7 +101,7 @@ def figure_cell(figure: Item, *, with_clips: bool, form: Callable[[float], str] 
     """Write a figure with its intervals below it.
 
     Args:
-        figure: `rows.Figure`, or null's None for its value.
+        figure: `row_scores.Figure`, or null's None for its value.
         with_clips: Write the interval over clips as well.
         form: How to write a number.
     """

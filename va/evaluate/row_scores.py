@@ -25,7 +25,7 @@ from va.evaluate.metrics import BoolArray, FloatArray
 from va.evaluate.predict import SplitPredictions
 from va.evaluate.protocol import ClipFrames, ClipWindows
 from va.evaluate.report import NAMES
-from va.evaluate.whiskers import HEADLINE
+from va.evaluate.table_parts import HEADLINE
 from va.train.seeds import mean_with_interval
 
 SCHEMA: Final = 1
