@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from va.evaluate import ablation_notes, markup
+from va.evaluate.document import document
 from va.evaluate.markup import number, text
 from va.evaluate.report import DEMO_BANNER, NAMES
 from va.evaluate.table_parts import (
@@ -24,7 +25,6 @@ from va.evaluate.table_parts import (
     scrolling_table,
     signed,
 )
-from va.version import __version__
 
 SUBJECTS: Final = {1: "backbones", 2: "temporal model and fusion", 3: "region grid"}
 _FORMS: Final = {
@@ -57,13 +57,9 @@ def render(results: Item) -> str:
         "seeds": ", ".join(map(str, results["settings"]["seeds"])),
         "created": results["created"],
     }
-    demo = f'<div class="banner" role="note"><p>{text(DEMO_BANNER)}</p></div>'
     title = f"Table {results['table']}, {SUBJECTS[results['table']]}, on {corpus['name']}"
     parts = {
-        "policy": markup.policy([]),
         "title": text(title),
-        "style": markup.template("report.css") + markup.template("ablation.css"),
-        "banner": demo if results["demo_encoders"] else "",
         "facts": markup.terms(facts.items()),
         "lead": text(ablation_notes.lead(results)),
         "failed": failed_trials(results["failed"]),
@@ -71,9 +67,15 @@ def render(results: Item) -> str:
         "differences": _differences(results),
         "caveats": markup.terms(ablation_notes.caveats(results)),
         "provenance": markup.terms(provenance(results)),
-        "footer": text(f"Written by va {__version__}. One self-contained file: it asks the network for nothing."),
     }
-    return markup.fill(markup.template("ablation.html"), parts)
+    return document(
+        title=title,
+        styles=("report.css", "ablation.css"),
+        banner=DEMO_BANNER if results["demo_encoders"] else "",
+        content=markup.fill(markup.template("ablation.html"), parts),
+        data=None,
+        scripts=(),
+    )
 
 
 def _form(results: Item, form: str) -> str:

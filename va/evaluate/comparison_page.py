@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from va.evaluate import markup
+from va.evaluate.document import document
 from va.evaluate.markup import text
 from va.evaluate.report import DEMO_BANNER, NAMES
 from va.evaluate.table_parts import (
@@ -23,7 +24,6 @@ from va.evaluate.table_parts import (
     row_head,
     scrolling_table,
 )
-from va.version import __version__
 
 
 def render(results: Item) -> str:
@@ -44,12 +44,9 @@ def render(results: Item) -> str:
         "seeds": ", ".join(map(str, settings["seeds"])),
         "created": results["created"],
     }
-    demo = f'<div class="banner" role="note"><p>{text(DEMO_BANNER)}</p></div>'
+    title = f"Encoders compared on {corpus['name']}"
     parts = {
-        "policy": markup.policy([]),
-        "title": text(f"Encoders compared on {corpus['name']}"),
-        "style": markup.template("report.css") + markup.template("ablation.css"),
-        "banner": demo if results["demo_encoders"] else "",
+        "title": text(title),
         "facts": markup.terms(facts.items()),
         "lead": text(lead(results)),
         "failed": failed_trials(results["failed"]),
@@ -57,9 +54,15 @@ def render(results: Item) -> str:
         "differences": _differences(results),
         "caveats": markup.terms(_caveats(results)),
         "provenance": markup.terms(provenance(results)),
-        "footer": text(f"Written by va {__version__}. One self-contained file: it asks the network for nothing."),
     }
-    return markup.fill(markup.template("comparison.html"), parts)
+    return document(
+        title=title,
+        styles=("report.css", "ablation.css"),
+        banner=DEMO_BANNER if results["demo_encoders"] else "",
+        content=markup.fill(markup.template("comparison.html"), parts),
+        data=None,
+        scripts=(),
+    )
 
 
 def lead(results: Item) -> str:

@@ -6,6 +6,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from va.evaluate import whiskers
 from va.evaluate.markup import number, text
 
 Item = Mapping[str, Any]
@@ -72,7 +73,7 @@ class Axis:
         marks = {self.low: "start", self.high: "end"}
         if self.at(0.0) - self.at(self.low) > _LABEL_WIDTH:
             marks[0.0] = "middle"
-        return _svg(
+        return whiskers.svg(
             "".join(
                 f'<text x="{self.at(value)}" y="18" style="text-anchor: {anchor}">{self.form(value)}</text>'
                 for value, anchor in marks.items()
@@ -89,12 +90,7 @@ class Axis:
                 drawn += f'<line class="{name}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>'
         if figure["value"] is not None:
             drawn += f'<circle cx="{self.at(figure["value"])}" cy="9" r="4.5"/>'
-        return _svg(drawn)
-
-
-def _svg(content: str) -> str:
-    # Hidden from assistive technology: the numbers beside it say the same.
-    return f'<svg class="whisker" viewBox="0 0 170 22" aria-hidden="true">{content}</svg>'
+        return whiskers.svg(drawn)
 
 
 def figure_cell(figure: Item, *, with_clips: bool, form: Callable[[float], str] = number) -> str:
