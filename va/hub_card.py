@@ -115,7 +115,7 @@ def _usage(info: Item, repo_id: str) -> str:
         f'predictor = va.from_pretrained("{repo_id}")\n'
         'result = predictor.predict("video.mp4")\n```\n\n'
         "With the video on the command line instead, once the files of this repository are in a folder:\n\n"
-        f"```\nhf download {repo_id} --local-dir head\nva predict video.mp4 --run head --out predictions\n```"
+        f"```\nhf download {repo_id} --local-dir head\nva predict head video.mp4 --out predictions\n```"
     )
 
 

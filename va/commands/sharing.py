@@ -9,9 +9,9 @@ from va.hub_config import PushConfig
 def push(config: PushConfig) -> None:
     """Share a run through the Hugging Face hub: weights, run.json and a model card; prints the commit's address."""
     with console.progress("loading libraries"):
-        from va import files, hub
+        from va import hub, hub_pack
 
-    packed = hub.pack(
+    packed = hub_pack.pack(
         config.run,
         repo_id=config.repo_id,
         license_name=config.license,
@@ -19,8 +19,7 @@ def push(config: PushConfig) -> None:
         verified=config.verified_on_affwild2,
     )
     if config.dry_run is not None:
-        for name, content in packed.contents.items():
-            files.write_bytes(config.dry_run / name, content)
+        hub_pack.save(packed, config.dry_run)
         console.note("nothing was sent")
         console.say(str(config.dry_run))
         return
