@@ -122,7 +122,8 @@ def running() -> Iterator[Hub]:
                 return self.answer(404, {"error": "Invalid rev id"}, X_Error_Code="RevisionNotFound")
             found = by_name[wanted]
             if not rest or rest[0] == "revision":
-                return self.answer(200, {"id": f"{owner}/{name}", "sha": sha_of(found), "siblings": []})
+                listed = [{"rfilename": file, "size": len(content)} for file, content in found.items()]
+                return self.answer(200, {"id": f"{owner}/{name}", "sha": sha_of(found), "siblings": listed})
             if rest[0] == "tree":
                 listed = [
                     {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}

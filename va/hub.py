@@ -4,6 +4,7 @@ A shared head is three files: the weights as safetensors, `run.json` without any
 came from, and a model card. Nothing else is sent and nothing else is fetched, so nothing that arrives can execute.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,6 +15,7 @@ from va.weights import offline
 
 T = TypeVar("T")
 
+_TIMEOUT_S: Final = 10
 _LARGEST: Final = {"model.safetensors": 4 << 30, "run.json": 4 << 20, "README.md": 1 << 20}
 """Bytes; a head of the paper has 6 MB, an ensemble of 25 has 150."""
 
@@ -63,6 +65,8 @@ def fetch(
 ) -> Path:
     """Download a shared head, or find it in the hub client's cache, which is all that `HF_HUB_OFFLINE=1` allows.
 
+    Where the hub is out of reach, a copy that was fetched before is taken, with a warning.
+
     Args:
         repo_id: `owner/name`.
         revision: Branch, tag or commit; None for the main branch. Name a commit to get the same weights for ever.
@@ -77,25 +81,33 @@ def fetch(
         VAError: No such repository, not a head, larger than a head can be, not allowed, or out of reach.
     """
     check_repository(repo_id)
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, errors, snapshot_download
 
-    local = local_files_only or offline()
+    def is_reachable() -> bool:
+        api = HfApi(endpoint=endpoint, library_name="va")
+        try:
+            info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+        except errors.HfHubHTTPError:
+            raise
+        except errors.HTTPError:  # type: ignore[attr-defined] # of the client's HTTP library
+            return False
+        _check_files(repo_id, {one.rfilename: one.size or 0 for one in info.siblings or ()})
+        return True
 
     def download() -> Path:
-        if not local:
-            tree = HfApi(endpoint=endpoint, library_name="va").list_repo_tree(repo_id, revision=revision)
-            _check_files(repo_id, {one.path: int(getattr(one, "size", 0)) for one in tree})
-        return Path(
-            snapshot_download(
-                repo_id,
-                revision=revision,
-                local_files_only=local,
-                cache_dir=cache_dir,
-                allow_patterns=list(FILES),
-                endpoint=endpoint,
-                library_name="va",
-            )
+        local = local_files_only or offline() or not is_reachable()
+        found = snapshot_download(
+            repo_id,
+            revision=revision,
+            local_files_only=local,
+            cache_dir=cache_dir,
+            allow_patterns=list(FILES),
+            endpoint=endpoint,
+            library_name="va",
         )
+        if local and not (local_files_only or offline()):
+            warnings.warn(f"{repo_id}: the hub is out of reach; taking the copy that was fetched before", stacklevel=4)
+        return Path(found)
 
     folder = _asking(repo_id, download)
     # Again on what lies here: a cache may have been filled by anybody, and a branch may have moved in between.

@@ -14,7 +14,7 @@ class PushConfig:
     run: Path = argument()
     """Finished run directory, or an ensemble's."""
 
-    repo_id: str
+    repo_id: str = argument()
     """Repository of the hub, as owner/name; made where it is missing."""
 
     private: bool = False
