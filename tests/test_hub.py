@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import fake_hub
+import numpy as np
 import pytest
 import torch
 import yaml
 from fake_hub import Hub
 from small_corpus import Small, small
 
+import va
 from va import cli, files, hub, hub_card, hub_pack
 from va.errors import VAError
 from va.evaluate import predict
@@ -277,6 +279,22 @@ def test_what_was_fetched_is_there_without_a_network(
         push(pack(run), server)
 
 
+def test_from_pretrained_gives_what_load_gives(
+    run: Path, small: Small, server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(pack(run), server)
+    fetched = hub.fetch("me/head", cache_dir=tmp_path, endpoint=server.address)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    found = va.from_pretrained("me/head", cache_dir=tmp_path, device="cpu")
+    expected = va.load(run, device="cpu")
+    assert found._run.directory == fetched
+    assert found.texts == expected.texts
+    clip = {"corpus": small.corpus, "features": small.features, "clip_id": "clip20"}
+    ours, theirs = found.predict_clip(**clip), expected.predict_clip(**clip)
+    assert np.isfinite(ours.valence).all()
+    assert np.array_equal(ours.valence, theirs.valence) and np.array_equal(ours.arousal, theirs.arousal)
+
+
 # --- what goes wrong
 
 
@@ -338,7 +356,7 @@ def test_a_hub_that_is_out_of_reach_or_out_of_order(run: Path, server: Hub, tmp_
 # --- the command
 
 
-def va(*arguments: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:
+def command(*arguments: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["va", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         cli.main()
@@ -348,13 +366,13 @@ def va(*arguments: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_a_dry_run_shows_what_would_be_pushed(
     run: Path, server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert va("push", run, "me/head", "--dry-run", tmp_path / "dry", monkeypatch=monkeypatch) == 0
+    assert command("push", run, "me/head", "--dry-run", tmp_path / "dry", monkeypatch=monkeypatch) == 0
     said = capsys.readouterr()
     assert said.out.splitlines() == [str(tmp_path / "dry")]
     assert "nothing was sent" in said.err
     assert server.repositories == {}
     same_weights(tmp_path / "dry", run)
-    assert va("push", tmp_path, "me/head", monkeypatch=monkeypatch) == 1
+    assert command("push", tmp_path, "me/head", monkeypatch=monkeypatch) == 1
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()[-2:]] == ["error", "fix"]
 
 

@@ -11,6 +11,7 @@ from va.commands import (  # noqa: F401 - importing adds their commands
     corpora,
     features,
     heads,
+    prediction,
     results,
     sharing,
     system,

@@ -112,8 +112,8 @@ def _usage(info: Item, repo_id: str) -> str:
     del info
     return (
         "```python\nimport va\n"
-        f'predictor = va.from_pretrained("{repo_id}")\n'
-        'result = predictor.predict("video.mp4")\n```\n\n'
+        f'run = va.from_pretrained("{repo_id}")\n'
+        'answer = run.predict("video.mp4")  # answer.valence and answer.arousal, one per half second\n```\n\n'
         "With the video on the command line instead, once the files of this repository are in a folder:\n\n"
         f"```\nhf download {repo_id} --local-dir head\nva predict head video.mp4 --out predictions\n```"
     )
