@@ -23,6 +23,9 @@ COMMANDS = {
     "doctor",
     "signals",
     "cores",
+    "hub",
+    "hub_config",
+    "hub_pack",
 }
 ALLOWED = {
     "errors": set(),
@@ -34,6 +37,11 @@ ALLOWED = {
     "device": {"errors"},
     "weights": {"errors"},
     "doctor": {"weights"},
+    # Shares run directories, so it loads them, to be sure that what it sends or fetched is whole.
+    "hub": FOUNDATION | {"weights", "hub_pack"},
+    "hub_pack": FOUNDATION | {"train", "hub_card"},
+    "hub_card": {"weights"},
+    "hub_config": {"settings"},
     "signals": set(),
     "cores": set(),
     "data": FOUNDATION,
@@ -42,6 +50,8 @@ ALLOWED = {
     "train": FOUNDATION | {"data", "model", "device"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
     "demo": {"data", "extract", "train", "evaluate"},
+    # What `va.load` gives: everything behind it for users of Python.
+    "api": {"data", "extract", "train", "evaluate", "model", "device", "errors"},
     "commands": COMMANDS,
     "cli": COMMANDS | {"commands"},
 }
@@ -53,6 +63,8 @@ EXCEPTIONS = {
     "va.evaluate.predict": {"va.train.checkpoint"},
     "va.evaluate.score": {"va.train.checkpoint"},
     "va.evaluate.row_scores": {"va.train.seeds"},
+    # A copy of a video for its page is decoded as stage one decodes, in a process that is limited as its readers are.
+    "va.evaluate.preview": {"va.extract.decode", "va.extract.watch", "va.extract"},
     # A new video or stream is encoded by stage one's own code.
     "va.evaluate.encoding": {
         "va.train.checkpoint",
@@ -60,6 +72,29 @@ EXCEPTIONS = {
         "va.extract.config",
         "va.extract",
     },
+    # A run as a predictor of new media: its encoders, and zero-shot's, with the texts that `va prompts` reads.
+    "va.evaluate.predictors": {
+        "va.train.checkpoint",
+        "va.extract.encoders",
+        "va.extract.config",
+        "va.extract.prompts",
+        "va.extract",
+    },
+    "va.evaluate.cells": {"va.train.checkpoint"},
+    "va.evaluate.remarks": {"va.train.checkpoint", "va.extract.config", "va.extract.looking"},
+    # New videos go through stage one's own pipeline, as a corpus made for the occasion.
+    "va.evaluate.video_features": {
+        "va.extract.pipeline",
+        "va.extract.config",
+        "va.extract.looking",
+        "va.extract",
+    },
+    # Media in memory go through its leaves, in its batches.
+    "va.evaluate.arrays": {
+        f"va.extract.{name}"
+        for name in ("batches", "config", "decode", "detect", "encoders", "faces", "pictures", "spectrum")
+    },
+    "va.evaluate.video": {"va.train.checkpoint"},
 }
 HEAVY = {
     "numpy",
@@ -73,9 +108,12 @@ HEAVY = {
     "scipy",
     "plotly",
     "safetensors",
+    "huggingface_hub",
 }
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
+STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "hub_config"]
+STANDARD_ONLY += ["evaluate.predict_config"]
 STANDARD_ONLY += [f"commands.{file.stem}" for file in (ROOT / "commands").glob("[a-z]*.py")]
 
 

@@ -70,10 +70,12 @@ def _parameter(setting: settings.Setting) -> inspect.Parameter:
         text += " (required)"
     # Text, not a parsed type: `settings.convert` reads TOML and command line alike, with one kind of error.
     kind: Any = bool if setting.kind is bool else str
+    if setting.positional and settings.is_list(setting):
+        kind = list[str]  # a word each, so that a name may hold a comma
     label = None if setting.kind is bool else settings.type_label(setting.kind)
     info: Any
     if setting.positional:
-        info = typer.Argument(help=text, metavar=settings.flag_name(setting), show_default=False)
+        info = typer.Argument(help=text, metavar=_metavar(setting), show_default=False)
     else:
         info = typer.Option(help=text, metavar=label, show_default=False)
     return inspect.Parameter(
@@ -82,6 +84,10 @@ def _parameter(setting: settings.Setting) -> inspect.Parameter:
         default=None,
         annotation=Annotated[typing.Optional[kind], info],  # noqa: UP045 - built at run time
     )
+
+
+def _metavar(setting: settings.Setting) -> str:
+    return settings.flag_name(setting) + ("..." if settings.is_list(setting) else "")
 
 
 def _is_argument(parameter: inspect.Parameter) -> bool:

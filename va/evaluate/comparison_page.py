@@ -80,7 +80,7 @@ def lead(results: Item) -> str:
     else:
         said = (
             f"Ranked on {results['selected_on']}, where the epochs were chosen too. The {results['split']} split had "
-            "no part in either, so its figures are what to expect elsewhere."
+            "no part in either, so the choice does not flatter its figures."
         )
     second = rows[1]["selection"]["difference"]
     bounds = second["difference"]["over_seeds"] if second else None

@@ -1,5 +1,6 @@
 """A run and cached features -> predictions, laid on the clips' frames."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from va.evaluate.protocol import ClipFrames, ClipWindows
 from va.model.inference import WindowPredictions, predict_windows
 from va.model.prompts import region_centers, region_reading
 from va.train.checkpoint import Run
+
+Gather = Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 _BATCH = 256  # windows at once; predictions do not depend on it beyond rounding
 
@@ -49,6 +52,11 @@ def open_inputs(run: Run, *, corpus: Path | None, features_root: Path | None) ->
     Raises:
         VAError: Not there, or of another identity than those the run was trained on.
     """
+    if not run.info["corpus"]["path"] and (corpus is None or features_root is None):
+        raise VAError(
+            f"{run.directory}: was shared without its corpus and features",
+            "Name yours with --corpus and --features; features must come from the same encoders.",
+        )
     opened = Corpus.load(corpus or Path(run.info["corpus"]["path"]))
     stores = {}
     for name, digest in (("face", run.info["identity"]["face"]), ("voice", run.info["identity"]["voice"])):
@@ -109,17 +117,7 @@ def predict_clips(run: Run, inputs: Inputs, clips: tuple[Clip, ...], *, device: 
         device=device,
     )
 
-    def batch(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return window_set.batch(index)[:4]
-
-    index = torch.arange(len(window_set), device=device)
-    if run.members:
-        index = index.expand(run.members, -1)
-    raw = predict_windows(
-        run.head.to(device), inputs=batch, index=index, batch_size=max(1, _BATCH // max(1, run.members))
-    )
-    if run.members:
-        raw = WindowPredictions(*(part.mean(axis=0) for part in raw))
+    raw = predict_gathered(run, lambda index: window_set.batch(index)[:4], windows=len(window_set), device=device)
     local_cells: NDArray[np.int64] = window_set.local_cells.numpy()
     centers = region_centers(config.axes).double()
     from_regions = region_reading(torch.from_numpy(raw.regions), centers).numpy()
@@ -151,6 +149,49 @@ def predict_clips(run: Run, inputs: Inputs, clips: tuple[Clip, ...], *, device: 
             )
         )
     return SplitPredictions(windows=window_set, raw=raw, frames=frames, ends=ends, reading=reading)
+
+
+def predict_gathered(run: Run, inputs: Gather, *, windows: int, device: torch.device) -> WindowPredictions:
+    """Ask a run about windows; an ensemble's answer is the mean of its members' answers.
+
+    Args:
+        run: Its head is moved to `device`.
+        inputs: Window numbers -> what `VAHead.forward` takes, on `device`. int64 [B], or [members, B] for an ensemble;
+            the numbers' axes come first in what it gives.
+        windows: How many there are, at least one.
+        device: Where to compute.
+
+    Returns:
+        Of W windows with T steps: `va` float64 [W, T, 2] in [-1, 1], `regions` [W, T, R], `gate` [W, T].
+    """
+    index = torch.arange(windows, device=device)
+    if run.members:
+        index = index.expand(run.members, -1)
+    batch_size = max(1, _BATCH // max(1, run.members))
+    raw = predict_windows(run.head.to(device), inputs=inputs, index=index, batch_size=batch_size)
+    return WindowPredictions(*(part.mean(axis=0) for part in raw)) if run.members else raw
+
+
+def predict_batch(
+    run: Run, frames: Tensor, frame_valid: Tensor, audio: Tensor, audio_valid: Tensor
+) -> WindowPredictions:
+    """Ask a run about windows that are in memory; the computation is that of `predict_clips`, members included.
+
+    Args:
+        run: Its head is moved to the tensors' device.
+        frames: Float [W, T, Dv], at least one window; anything where not valid.
+        frame_valid: Bool [W, T].
+        audio: Float [W, S, Da].
+        audio_valid: Bool [W, S].
+
+    Returns:
+        As `predict_gathered`.
+    """
+
+    def inputs(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return frames[index].float(), frame_valid[index], audio[index].float(), audio_valid[index]
+
+    return predict_gathered(run, inputs, windows=len(frames), device=frames.device)
 
 
 def describe_identity(store: FeatureStore) -> str:

@@ -117,6 +117,8 @@ def ridge_rows(loaded: Run, inputs: Inputs, clips: tuple[Clip, ...], *, resample
         clips: Clips to score.
         resamples: Bootstrap resamples.
     """
+    if not loaded.info["train_clips"]:
+        return []  # a run that was shared does not say what to fit a baseline on
     stores = {store.encoder: store for store in features.open_stores(inputs.face.directory.parent)}
     trivial = [stores[name] for name in ("pixels", "loudness") if name in stores]
     found = []

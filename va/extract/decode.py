@@ -103,13 +103,23 @@ def _rgb(frame: av.VideoFrame | None) -> NDArray[np.uint8] | None:
     if frame is None:
         return None
     rgb = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
+    return np.ascontiguousarray(upright(rgb, frame))
+
+
+def upright(rgb: NDArray[np.uint8], frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """Turn a frame's picture as the frame says that it is shown.
+
+    Args:
+        rgb: uint8 [height, width, 3] at any scale.
+        frame: The frame it was made from.
+    """
     side_data = cast(Mapping[str, Any], frame.side_data)
-    if "DISPLAYMATRIX" in side_data:
-        rgb = _upright(rgb, np.frombuffer(side_data["DISPLAYMATRIX"], np.int32))
-    return np.ascontiguousarray(rgb)
+    if "DISPLAYMATRIX" not in side_data:
+        return rgb
+    return _turned(rgb, np.frombuffer(side_data["DISPLAYMATRIX"], np.int32))
 
 
-def _upright(rgb: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+def _turned(rgb: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Turn and mirror a picture as its display matrix says (ISO 14496-12, 8.2.2.3), to the nearest quarter turn.
 
     The matrix sends the stored point (x, y) to (a x + c y, b x + d y), with x to the right and y down.
