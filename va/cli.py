@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from va import console
-from va.commands import corpora, features, heads, prediction, results, system  # noqa: F401 - importing adds their commands
+from va.commands import (  # noqa: F401 - importing adds their commands
+    comparing,
+    corpora,
+    features,
+    heads,
+    prediction,
+    results,
+    sharing,
+    system,
+)
 from va.commands.app import app
 from va.errors import VAError
 from va.version import __version__

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from va import settings
 from va.data import corpus as corpora
-from va.data import features, prototypes, windows
+from va.data import features, windows
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
@@ -20,6 +20,7 @@ from va.device import free_bytes
 from va.errors import VAError
 from va.train.checkpoint import SCHEMA
 from va.train.config import TrainConfig
+from va.train.texts import Texts, choose_face, choose_texts
 
 _CHUNK = 1024
 _AUDIO_PICTURES = "logmel"
@@ -34,13 +35,13 @@ class Data:
         corpus: The corpus.
         face: Frame features.
         voice: Audio features.
-        prototypes: Of the frame encoder.
+        texts: The region texts, embedded, and whose they are.
     """
 
     corpus: Corpus
     face: FeatureStore
     voice: FeatureStore
-    prototypes: Prototypes
+    texts: Texts
     _stamps: dict[str, list[Any]] = field(default_factory=dict, repr=False)
 
     def stamps(self, clip: Clip) -> list[Any]:
@@ -48,6 +49,11 @@ class Data:
         if clip.id not in self._stamps:
             self._stamps[clip.id] = [self.face.stamp(clip.id), self.voice.stamp(clip.id)]
         return self._stamps[clip.id]
+
+    @property
+    def prototypes(self) -> Prototypes:
+        """The embedded region texts."""
+        return self.texts.prototypes
 
     @cached_property
     def corpus_digest(self) -> str:
@@ -81,12 +87,12 @@ def open_data(config: TrainConfig) -> Data:
     Raises:
         VAError: Something is missing.
     """
-    face = features.choose_store(config.features, kind="frames", name=config.face_encoder, option="--face-encoder")
+    face = choose_face(config)
     return Data(
         corpus=Corpus.load(config.corpus),
         face=face,
         voice=features.choose_store(config.features, kind="audio", name=config.voice_encoder, option="--voice-encoder"),
-        prototypes=prototypes.read(face.directory),
+        texts=choose_texts(config, face),
     )
 
 

@@ -48,6 +48,9 @@ _OWN: Final = (
 )
 """Settings that trials of one stack may differ in: none of them shapes the head or a batch."""
 
+_PLACES: Final = ("corpus", "features", "face_encoder", "voice_encoder", "prototypes_from")
+"""Settings that say what trials read."""
+
 _DROPOUT_STREAM: Final = 0x5EED
 """Sets the seed of a trial's dropout apart from that of its batches."""
 
@@ -130,7 +133,9 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
     divided: dict[tuple[Any, ...], Division] = {}
     planned = []
     for config in configs:
-        source = (config.corpus, config.features, config.face_encoder, config.voice_encoder)
+        # Whether texts may be missing depends on the term, and stand-ins for them on the number of regions.
+        texts = (config.region_weight > 0, *map(len, config.axes))
+        source = (*(getattr(config, name) for name in _PLACES), *texts)
         if source not in opened:
             opened[source] = open_data(config)
         data = opened[source]
@@ -167,7 +172,7 @@ def _groups(planned: Iterable[Planned]) -> list[list[Planned]]:
     groups: dict[str, list[Planned]] = {}
     for one in planned:
         common = {name: value for name, value in one.identity["config"].items() if name not in _OWN}
-        places = {name: getattr(one.config, name) for name in ("corpus", "features", "face_encoder", "voice_encoder")}
+        places = {name: getattr(one.config, name) for name in _PLACES}
         key = json.dumps([common, places, one.config.device], sort_keys=True, default=str)
         groups.setdefault(key, []).append(one)
     return list(groups.values())
@@ -309,6 +314,7 @@ def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any
         "encoders": {"face": data.face.identity, "voice": data.voice.identity},
         "demo_encoders": bool(data.face.identity.get("demo") or data.voice.identity.get("demo")),
         "region_texts": list(data.prototypes.texts),
+        "prototypes": {"source": data.texts.source, "borrowed": data.texts.borrowed},
         "selection": {
             "split": f"fold {one.config.fold}" if one.config.folds else one.config.select_on,
             "clips": [clip.id for clip in one.division.selection],
