@@ -121,12 +121,14 @@ def average_windows(values: FloatArray, cells: IntArray, num_cells: int) -> tupl
     if cells.size and (cells.min() < -1 or cells.max() >= num_cells):
         raise ValueError(f"a cell is outside [-1, {num_cells}): {cells.min()} to {cells.max()}")
     reached = cells >= 0
-    means = np.zeros((num_cells, values.shape[2]))
-    np.add.at(means, cells[reached], values[reached])
+    means = np.full((num_cells, values.shape[2]), np.nan)
     counts = np.bincount(cells[reached], minlength=num_cells)
     covered = counts > 0
-    means[covered] /= counts[covered, None]
-    means[~covered] = np.nan
+    if covered.any():
+        # Rows of one cell stand together, in the order of the windows, and are summed in one sweep.
+        order = np.argsort(cells[reached], kind="stable")
+        firsts = np.concatenate([[0], np.cumsum(counts[covered])[:-1]])
+        means[covered] = np.add.reduceat(values[reached][order], firsts, axis=0) / counts[covered, None]
     return means, covered
 
 
