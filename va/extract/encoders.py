@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from va.data.features import SCHEMA, Kind
+from va.data.texttower import TowerContent
 from va.data.timeline import CELL_S
 from va.errors import VAError
 from va.extract import pictures
@@ -45,6 +46,7 @@ class Encoder:
         valid_steps: audio only: number of real rows -> bool [steps].
         prototypes: CLIP only: texts and templates -> float32 [texts, dim] (paper section 3.3); always computed in
             float32.
+        text_tower: CLIP only: texts -> the text tower with their words, for `va train --context`.
         tower: The network inside `encode`, which `--compile` compiles; None for an encoder without weights.
     """
 
@@ -57,6 +59,7 @@ class Encoder:
     spectrum: Spectrum | None = None
     valid_steps: Callable[[int], NDArray[np.bool_]] | None = None
     prototypes: Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]] | None = None
+    text_tower: Callable[[Sequence[str]], TowerContent] | None = None
     tower: nn.Module | None = None
 
 
