@@ -14,10 +14,10 @@ def train(config: TrainConfig) -> None:
     console.settings("train", settings.as_dict(config))
     cores.train()
     with console.progress("loading libraries"):
-        from va.train import ensemble, runs
+        from va.train import ensemble, planning, runs
         from va.train.state import Epoch
 
-    configs = runs.expand(config)
+    configs = planning.expand(config)
 
     def epoch_done(trial: TrainConfig, line: Epoch) -> None:
         which = "" if len(configs) == 1 else f"seed {trial.seed} " + (f"fold {trial.fold} " if trial.folds else "")

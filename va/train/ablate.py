@@ -15,7 +15,7 @@ from va.data import features
 from va.data.corpus import Corpus
 from va.data.features import FeatureStore, Kind
 from va.errors import VAError
-from va.train import runs, sweep
+from va.train import planning, sweep
 from va.train.ablate_config import AblateConfig
 from va.train.config import TrainConfig
 from va.train.trials import train_most
@@ -92,7 +92,7 @@ def run(config: AblateConfig, *, progress: Callable[[int, int, str], None]) -> d
     cells = list(itertools.product(rows, FORMS, config.seeds))
     trials = [_trial(config, row, form, seed) for row, form, seed in cells]
     directories, failures = train_most(
-        trials, progress=progress, say=lambda trial, line: f"{runs.describe(trial)}, {trial.target}"
+        trials, progress=progress, say=lambda trial, line: f"{planning.describe(trial)}, {trial.target}"
     )
     found: list[dict[str, Any]] = [_describe(row) for row in rows]
     failed = []

@@ -14,7 +14,7 @@ from va import files, settings
 from va.model import layers
 from va.train import checkpoint
 from va.train.config import TrainConfig
-from va.train.runs import describe
+from va.train.planning import describe
 
 _TAKEN: Final = ("shape", "corpus", "features", "encoders", "demo_encoders", "region_texts", "train_clips")
 """What an ensemble's `run.json` has from its first member; the clips serve the baselines of a report."""
