@@ -56,7 +56,7 @@ def pairs(options: argparse.Namespace) -> dict[str, object]:
         for seed in range(options.seeds)
         for count in (0, options.context)
     ]
-    directories = runs.train(configs, epoch_done=lambda config, line: print(config.context, line, flush=True))
+    directories = runs.train(configs, epoch_done=lambda config, line: None)
     print(f"{'seed':>4}  {'context':>7}  {'cross-entropy':>13}  {'CCC mean':>8}")
     for config, directory in zip(configs, directories, strict=True):
         count = config.context

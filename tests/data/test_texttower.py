@@ -34,6 +34,11 @@ def test_round_trip_to_the_last_bit(folder: Path) -> None:
     assert [file.name for file in folder.iterdir()] == [NAME]
 
 
+def test_others_can_read_it_as_they_can_the_prototypes(folder: Path) -> None:
+    (folder / "other").write_text("x")
+    assert (folder / NAME).stat().st_mode == (folder / "other").stat().st_mode
+
+
 def test_the_checksum_sees_values_names_shapes_and_dtypes() -> None:
     tensors = random_tensors()
     before = texttower.checksum(tensors)

@@ -1,5 +1,6 @@
 """Text towers copied from open_clip: those of CLIP's kind to open_clip's own values, others refused with a reason."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import open_clip
 import pytest
 import torch
 
+from va import cli
 from va.data import prototypes, texttower
 from va.data.features import FeatureStore
 from va.data.regions import REGION_TEXTS, TEMPLATES
@@ -141,6 +143,19 @@ def test_no_prototypes_and_no_texts(tmp_path: Path, tiny: Encoder) -> None:
     with pytest.raises(VAError, match="cannot be read as text prototypes"):
         prompts.run(config(bare, tower=True))
     assert not (bare.directory / texttower.NAME).exists()
+
+
+def test_the_command_prints_what_it_wrote(
+    tmp_path: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("calm\n")
+    arguments = ["prompts", str(store.directory.parent), "--texts", str(tmp_path / "texts.txt"), "--tower"]
+    monkeypatch.setattr(sys, "argv", ["va", *arguments, "--device", "cpu"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    names = ("text_tower.safetensors", "prototypes.json")
+    assert capsys.readouterr().out.split() == [str(store.directory / name) for name in names]
 
 
 @pytest.mark.slow

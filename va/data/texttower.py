@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from va import files
@@ -115,7 +115,8 @@ def write(directory: Path, content: TowerContent) -> None:
     text = json.dumps({"schema": SCHEMA, **asdict(content.about)}, ensure_ascii=False, allow_nan=False)
     tensors = {name: tensor.contiguous() for name, tensor in content.tensors.items()}
     with files.replacing(directory / NAME) as temporary:
-        save_file(tensors, temporary, metadata={"tower": text})
+        # The library's own writer makes files that only their owner can read; features are shared.
+        temporary.write_bytes(save(tensors, metadata={"tower": text}))
 
 
 def find(directory: Path, *, weights: Any) -> TowerFile:

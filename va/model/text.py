@@ -1,9 +1,9 @@
 """Learned context before the region texts, seen through CLIP's frozen text tower (CoOp).
 
 M vectors of the tower's width, the same for all regions, stand between the start token and a region's words, and are
-what is trained; the tower is not (Zhou, Yang, Loy and Liu: Learning to Prompt for Vision-Language Models, 2022, eq. 3
-with the class at the end and unified context). The tower is open_clip's, written out here because stage two reads
-features and files, not encoders. The tests hold it against open_clip's `encode_text`.
+what is trained; the tower is not (Zhou, Yang, Loy and Liu: Learning to Prompt for Vision-Language Models, 2022: its
+unified context, class at the end; docs/method.md, "Learned context"). The tower is open_clip's, written out here
+because stage two reads features and files, not encoders. The tests hold it against open_clip's `encode_text`.
 
 Shapes: N trials (the axis may be missing, see `layers`), R regions, M context vectors, L the longest text's tokens,
 its end included, C the tower's places, W its width, P prototype dimension.

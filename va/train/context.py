@@ -16,7 +16,7 @@ _STREAM: Final = 0xC007
 """Sets the seed of the first vectors apart from that of all other weights, which --context so leaves as they are."""
 
 _ACTIVATIONS: Final = 24
-"""Numbers per token, block and unit of the tower's width that one backward pass keeps, roughly."""
+"""Numbers per token, block and unit of the tower's width: 14 are kept for the backward pass, others come and go."""
 
 
 def check(found: TowerFile, *, count: int, prototypes: Prototypes) -> None:
