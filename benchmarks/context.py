@@ -35,7 +35,7 @@ from va.train.state import TrialState, new_generator
 TOWERS = {"none": None, "tiny-clip": (2, 32, 2, 24, 128), "ViT-B/16": (12, 512, 8, 77, 512)}
 """Layers, width, heads, places and embedding of text towers."""
 
-LONGEST = 9
+LONGEST = 11
 """Tokens of the paper's longest region text, its end included."""
 
 
@@ -50,6 +50,7 @@ def pairs(options: argparse.Namespace) -> dict[str, object]:
             seed=seed,
             context=count,
             epochs=options.epochs,
+            patience=options.patience,
             learning_rate=options.learning_rate,
             device="cpu",
         )
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--patience", type=int, default=5)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
