@@ -42,6 +42,8 @@ ALLOWED = {
     "train": FOUNDATION | {"data", "model", "device"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
     "demo": {"data", "extract", "train", "evaluate"},
+    # What `va.load` gives: everything behind it for users of Python.
+    "api": {"data", "extract", "train", "evaluate", "model", "device", "errors"},
     "commands": COMMANDS,
     "cli": COMMANDS | {"commands"},
 }
@@ -49,10 +51,13 @@ ALLOWED = {
 LEAVES = {
     f"va.evaluate.{name}" for name in ("metrics", "intervals", "protocol", "assemble", "smoothing", "diagnostics")
 }
+RUN_READERS = ("predict", "score", "rows", "compare", "robustness", "selection", "tracks", "provenance")
 EXCEPTIONS = {
-    "va.evaluate.predict": {"va.train.checkpoint"},
-    "va.evaluate.score": {"va.train.checkpoint"},
+    **{f"va.evaluate.{name}": {"va.train.checkpoint"} for name in RUN_READERS},
     "va.evaluate.ablation": {"va.train.seeds"},
+    # A copy of a video for its page is decoded as stage one decodes, in a process that is limited as its readers are.
+    "va.evaluate.transcode": {"va.extract.decode"},
+    "va.evaluate.preview": {"va.extract.watch"},
     # A new video or stream is encoded by stage one's own code.
     "va.evaluate.encoding": {
         "va.train.checkpoint",
@@ -60,6 +65,39 @@ EXCEPTIONS = {
         "va.extract.config",
         "va.extract",
     },
+    # A stream is read by stage one's leaves and answered while it comes.
+    "va.evaluate.stream": {
+        "va.train.checkpoint",
+        "va.extract.config",
+        "va.extract.detect",
+        "va.extract.faces",
+        "va.extract.live",
+    },
+    "va.evaluate.handover": {"va.extract.live"},
+    "va.evaluate.answering": {"va.train.checkpoint", "va.extract.live", "va.extract.decode"},
+    # A run as a predictor of new media: its encoders, and zero-shot's, with the texts that `va prompts` reads.
+    "va.evaluate.predictors": {
+        "va.train.checkpoint",
+        "va.extract.encoders",
+        "va.extract.config",
+        "va.extract.prompts",
+        "va.extract",
+    },
+    "va.evaluate.cells": {"va.train.checkpoint"},
+    "va.evaluate.remarks": {"va.train.checkpoint", "va.extract.config", "va.extract.looking"},
+    # New videos go through stage one's own pipeline, as a corpus made for the occasion.
+    "va.evaluate.video_features": {
+        "va.extract.pipeline",
+        "va.extract.config",
+        "va.extract.looking",
+        "va.extract",
+    },
+    # Media in memory go through its leaves, in its batches.
+    "va.evaluate.arrays": {
+        f"va.extract.{name}"
+        for name in ("batches", "config", "decode", "detect", "encoders", "faces", "pictures", "spectrum")
+    },
+    "va.evaluate.video": {"va.train.checkpoint"},
 }
 HEAVY = {
     "numpy",
@@ -76,6 +114,7 @@ HEAVY = {
 }
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
+STANDARD_ONLY += ["evaluate.predict_config"]
 STANDARD_ONLY += [f"commands.{file.stem}" for file in (ROOT / "commands").glob("[a-z]*.py")]
 
 
@@ -140,7 +179,7 @@ def test_configs_and_cli_import_nothing_heavy(name: str) -> None:
     assert not {module.split(".")[0] for module in imports_of(tree, top_level_only=True)} & HEAVY
 
 
-@pytest.mark.parametrize("name", ["metrics", "protocol", "assemble"])
+@pytest.mark.parametrize("name", ["metrics", "intervals", "protocol", "assemble", "smoothing", "diagnostics"])
 def test_leaves_need_no_torch(name: str) -> None:
     tree = ast.parse(MODULES[f"va.evaluate.{name}"].read_text(encoding="utf-8"))
     assert "torch" not in {module.split(".")[0] for module in imports_of(tree, top_level_only=False)}

@@ -27,7 +27,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def quiet(done: int, total: int) -> None: ...
 
     synthetic.write_tree(root, clips=CLIPS, seconds=2.0, seed=0, workers=2, progress=quiet)
-    return affwild2.read_tree(root, out=root, name="x", synthetic=True, progress=quiet).path
+    return affwild2.read_tree(root, out=root, name="x", synthetic=True, sample=None, progress=quiet).path
 
 
 def command(corpus: Path, out: Path, *more: str) -> list[str]:

@@ -290,3 +290,48 @@ def test_help_shows_docstring_default_and_type(monkeypatch: pytest.MonkeyPatch) 
     for expected in ("How often, in epochs. (default: 15)", "(default: -0.66,0.0,0.66)", "both|face", "NUMBER,..."):
         assert expected in text, expected
     assert "Who. (default" not in text  # an empty default says nothing
+
+
+# --- as many arguments as there are
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    """A stage that takes any number of files."""
+
+    inputs: tuple[Path, ...] = argument()
+    """What to read."""
+
+    loud: bool = False
+    """Whether to shout."""
+
+
+def run_several(*arguments: str) -> tuple[Any, list[Several]]:
+    app, seen = typer.Typer(), []
+
+    @options.stage(app, "several", Several)
+    def several(config: Several) -> None:
+        """Do it."""
+        seen.append(config)
+
+    return CliRunner().invoke(app, list(arguments)), seen
+
+
+def test_any_number_of_arguments_in_their_order_and_commas_are_letters() -> None:
+    for words in (("a",), ("b", "a", "c"), ("one, two.mp4", "a")):
+        result, seen = run_several(*words, "--loud")
+        assert result.exit_code == 0, result.output
+        assert seen == [Several(inputs=tuple(map(Path, words)), loud=True)]
+
+
+def test_no_arguments_are_not_given(tmp_path: Path) -> None:
+    result, _ = run_several("--loud")
+    assert isinstance(result.exception, VAError) and "INPUTS is missing" in result.exception.message
+    file = tmp_path / "run.toml"
+    file.write_text('[several]\ninputs = ["x", "y"]\n')
+    assert run_several("--config", str(file))[1] == [Several(inputs=(Path("x"), Path("y")))]
+
+
+def test_help_says_that_there_may_be_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert "[INPUTS]..." in run_several("--help")[0].output

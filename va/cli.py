@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from va import console
-from va.commands import corpora, features, heads, results, system  # noqa: F401 - importing adds their commands
+from va.commands import corpora, features, heads, prediction, results, system  # noqa: F401 - importing adds their commands
 from va.commands.app import app
 from va.errors import VAError
 from va.version import __version__

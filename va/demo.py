@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from va.data import affwild2, synthetic
-from va.evaluate import score
+from va.evaluate import score, summary
 from va.evaluate.config import EvaluateConfig
-from va.evaluate.report import ReportFigures
+from va.evaluate.figures import ReportFigures
 from va.extract import pipeline
 from va.extract.config import ExtractConfig
 from va.train import runs
@@ -61,7 +61,7 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
             corpus, clips=clips, seconds=seconds, seed=seed, workers=os.cpu_count() or 1, progress=progress
         )
     with bar("1/4 reading the tree") as progress:
-        affwild2.read_tree(corpus, out=corpus, name="synthetic", synthetic=True, progress=progress)
+        affwild2.read_tree(corpus, out=corpus, name="synthetic", synthetic=True, sample=None, progress=progress)
     with bar("2/4 extracting") as progress:
         config = ExtractConfig(corpus=corpus, out=features, preset="tiny")
         pipeline.run(config, progress=progress)
@@ -82,7 +82,7 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
             page = out / "report" / modalities
             figures[modalities] = score.run(EvaluateConfig(run=directory, out=page), progress=progress)
     rows = [figures[name]["rows"][0] for name in _MODALITIES] + list(figures["both"]["rows"][1:])
-    return DemoResult(figures=figures, table=score.table(rows), page=out / "report" / "both" / "index.html")
+    return DemoResult(figures=figures, table=summary.table(rows), page=out / "report" / "both" / "index.html")
 
 
 def _epoch_progress(progress: Callable[..., Any]) -> runs.EpochDone:

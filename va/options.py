@@ -70,6 +70,8 @@ def _parameter(setting: settings.Setting) -> inspect.Parameter:
         text += " (required)"
     # Text, not a parsed type: `settings.convert` reads TOML and command line alike, with one kind of error.
     kind: Any = bool if setting.kind is bool else str
+    if setting.positional and settings.is_list(setting):
+        kind = list[str]  # a word each, so that a name may hold a comma
     label = None if setting.kind is bool else settings.type_label(setting.kind)
     info: Any
     if setting.positional:

@@ -45,7 +45,7 @@ class Setting:
 
 
 def argument(**options: Any) -> Any:
-    """A dataclass field that is a positional CLI argument and a path, so outside the digest."""
+    """A dataclass field that is a positional CLI argument and a path, so outside the digest; any number for a tuple."""
     return dataclasses.field(metadata={"positional": True, "digest": False}, **options)
 
 
@@ -100,7 +100,7 @@ def resolve(
             )
         values[key] = convert(value, known[key].kind, where=f"{file}: [{section}] {key}")
     for key, value in flags.items():
-        if value is not None:
+        if value is not None and not (value == [] and known[key].positional):  # no words are "not given"
             values[key] = convert(value, known[key].kind, where=flag_name(known[key]))
     for setting in known.values():
         if setting.default is dataclasses.MISSING and setting.name not in values:
@@ -114,6 +114,11 @@ def resolve(
 def flag_name(setting: Setting) -> str:
     """Spell a setting as the user types it: `CORPUS` for an argument, `--batch-size` for an option."""
     return setting.name.upper() if setting.positional else "--" + setting.name.replace("_", "-")
+
+
+def is_list(setting: Setting) -> bool:
+    """Say whether a setting takes several values; as an argument, that is as many words as the user gives."""
+    return typing.get_origin(setting.kind) is tuple
 
 
 def type_label(kind: Any) -> str:

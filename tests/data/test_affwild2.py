@@ -1,11 +1,13 @@
 """The official tree, written small and by hand with real videos."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import make_video
 
+from va import cli
 from va.data import affwild2, media
 from va.data.corpus import Corpus
 from va.errors import VAError
@@ -38,7 +40,13 @@ def write_tree(root: Path, video_bytes: dict[str, bytes], *, annotations: dict[s
 
 
 def read(root: Path, **changes: object) -> Corpus:
-    settings = {"out": root / "out", "name": "Aff", "synthetic": False, "progress": lambda *_: None} | changes
+    settings = {
+        "out": root / "out",
+        "name": "Aff",
+        "synthetic": False,
+        "sample": None,
+        "progress": lambda *_: None,
+    } | changes
     return affwild2.read_tree(root, **settings)  # type: ignore[arg-type]
 
 
@@ -180,3 +188,47 @@ def test_a_broken_video_or_annotation_is_named(tmp_path: Path, video_bytes: dict
 def test_a_folder_without_annotations_is_refused(tmp_path: Path, folder: str) -> None:
     with pytest.raises(VAError, match=r"no such folder|has no VA_Estimation_Challenge/Train_Set"):
         read(tmp_path / folder)
+
+
+def test_clips_of_the_sample_without_an_annotation_are_the_test_split(
+    tmp_path: Path, video_bytes: dict[str, bytes]
+) -> None:
+    write_tree(
+        tmp_path, video_bytes, annotations={"Validation_Set/a": FRAMES}, videos=["a.mp4", "batch2/b.avi", "c.mp4"]
+    )
+    names = ["b_left/00001", "a/00001", "b_right/00001", f"c/{FRAMES + 3:05}"]
+    (tmp_path / "sample.txt").write_text(
+        "\n".join(["image_location,valence,arousal", *(f"{n}.jpg,0,0" for n in names)])
+    )
+    made = read(tmp_path, sample=tmp_path / "sample.txt")
+    assert {clip.id: clip.split for clip in made.clips} == {
+        "a": "val",
+        "b_left": "test",
+        "b_right": "test",
+        "c": "test",
+    }
+    assert {clip.media.name for clip in made.split("test")} == {"b.avi", "c.mp4"}
+    for clip in made.split("test"):
+        truth = made.truth(clip)
+        assert clip.num_frames == FRAMES and not truth.valid.any()
+        np.testing.assert_array_equal(truth.time_s, media.probe(clip.media).frame_time_s)
+
+
+def test_a_clip_of_the_sample_without_a_video_is_named(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
+    write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["a.mp4"])
+    (tmp_path / "sample.txt").write_text("image_location,valence,arousal\na/00001.jpg\nb_left/00001.jpg,,\n")
+    with pytest.raises(VAError, match=r"sample.txt, line 3: 'b_left': has no video 'b.mp4' or '.avi' below"):
+        read(tmp_path, sample=tmp_path / "sample.txt")
+
+
+def test_the_command_takes_the_sample(
+    tmp_path: Path, video_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["a.mp4", "b.mp4"])
+    (tmp_path / "sample.txt").write_text("image_location,valence,arousal\nb/00001.jpg,-5,-5\n")
+    command = ["corpus", "affwild2", tmp_path, "--sample", tmp_path / "sample.txt", "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", ["va", *map(str, command)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert [clip.id for clip in Corpus.load(tmp_path / "out").split("test")] == ["b"]

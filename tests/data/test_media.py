@@ -14,7 +14,7 @@ import pytest
 from av.stream import Disposition
 from support import TICKS_PER_S, box_at, ffprobe_frame_times, make_video, read_number, sine
 
-from va.data import media
+from va.data import media, showing
 from va.errors import VAError
 
 NTSC = Fraction(30_000, 1001)
@@ -112,7 +112,7 @@ def test_avi_shows_its_pictures_in_turn(tmp_path: Path, codec: str, b_frames: in
     """AVI has no times of showing; the sound, which is not delayed with the pictures, says which are right."""
     asked = make_video(tmp_path / "a.avi", seconds=2, codec=codec, b_frames=b_frames)
     np.testing.assert_allclose(media.probe(tmp_path / "a.avi").frame_time_s, asked, atol=1e-6)
-    shown = list(media.timed_pictures(tmp_path / "a.avi", threads=threads, beat=lambda: None))
+    shown = list(showing.timed_pictures(tmp_path / "a.avi", threads=threads, beat=lambda: None))
     np.testing.assert_allclose([time_s for time_s, _ in shown], asked, atol=1e-6)
     assert [read_number(picture.to_ndarray(format="rgb24")) for _, picture in shown] == list(range(50))
 
@@ -120,7 +120,7 @@ def test_avi_shows_its_pictures_in_turn(tmp_path: Path, codec: str, b_frames: in
 def test_asf_shows_its_pictures_in_order(tmp_path: Path) -> None:
     asked = make_video(tmp_path / "a.asf", seconds=2, b_frames=3)
     info = media.probe(tmp_path / "a.asf")
-    shown = list(media.timed_pictures(tmp_path / "a.asf", threads=1, beat=lambda: None))
+    shown = list(showing.timed_pictures(tmp_path / "a.asf", threads=1, beat=lambda: None))
     assert [read_number(picture.to_ndarray(format="rgb24")) for _, picture in shown] == list(range(50))
     np.testing.assert_allclose([time_s for time_s, _ in shown], info.frame_time_s, atol=1e-6)
     np.testing.assert_allclose(info.frame_time_s - info.frame_time_s[0], asked, atol=0.6e-3)  # whole milliseconds
@@ -139,7 +139,7 @@ def test_pictures_that_an_avi_leaves_out_keep_their_place(tmp_path: Path, b_fram
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
     info = media.probe(tmp_path / "a.avi")
-    shown = list(media.timed_pictures(tmp_path / "a.avi", threads=1, beat=lambda: None))
+    shown = list(showing.timed_pictures(tmp_path / "a.avi", threads=1, beat=lambda: None))
     grey = [picture.to_ndarray(format="rgb24").mean() / 10 for _, picture in shown]
     np.testing.assert_allclose([time_s * 25 for time_s, _ in shown], turns, atol=1e-6)
     np.testing.assert_allclose(info.frame_time_s * 25, turns, atol=1e-6)
@@ -157,7 +157,7 @@ def test_an_edit_list_chooses_what_is_shown(tmp_path: Path, b_frames: int) -> No
     info = media.probe(tmp_path / "a.mp4")
     np.testing.assert_allclose(info.frame_time_s, np.arange(50) / 25, atol=1e-6)
     assert info.duration_s == pytest.approx(2.0)
-    shown = list(media.timed_pictures(tmp_path / "a.mp4", threads=1, beat=lambda: None))
+    shown = list(showing.timed_pictures(tmp_path / "a.mp4", threads=1, beat=lambda: None))
     assert [read_number(picture.to_ndarray(format="rgb24")) for _, picture in shown] == list(range(37, 87))
     if shutil.which("ffprobe"):
         np.testing.assert_allclose(info.frame_time_s, ffprobe_frame_times(tmp_path / "a.mp4"), atol=2e-6)
@@ -204,7 +204,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
-from va.data import media
+from va.data import media, showing
 from va.extract import decode
 for name in sys.argv[1:]:
     info = media.probe(Path(name))

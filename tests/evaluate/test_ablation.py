@@ -19,7 +19,7 @@ from small_corpus import Small
 
 from va import cli
 from va.errors import VAError
-from va.evaluate import ablation, ablation_page, metrics, score
+from va.evaluate import ablation, ablation_page, intervals, predict, score
 from va.evaluate.config import EvaluateConfig
 from va.train import planning, runs
 from va.train.config import TrainConfig
@@ -126,15 +126,13 @@ def test_the_interval_over_clips_resamples_clips_and_keeps_seeds(
     def resampled(trials: list[dict[str, Any]]) -> np.ndarray:
         means = []
         for trial in trials:
-            *_, predictions = score.predict_split(
-                out / trial["run"],
-                split="val",
-                corpus=small.corpus,
-                features_root=small.features,
-                device=ablation.choose_device("cpu"),
+            run, inputs, clips = predict.open_split(
+                out / trial["run"], split="val", corpus=small.corpus, features_root=small.features
             )
+            cpu = ablation.choose_device("cpu")
+            predictions = predict.predict_clips(run, inputs, clips, device=cpu, fill="interpolate", label_shift_s=0.0)
             clips = predictions.frames
-            counts = metrics.resample_counts(num_clips=len(clips), resamples=RESAMPLES, seed=0).astype(int)
+            counts = intervals.resample_counts(num_clips=len(clips), resamples=RESAMPLES, seed=0).astype(int)
             own = []
             for drawn in counts:
                 chosen = [clip for clip, times in zip(clips, drawn, strict=True) for _ in range(times)]
@@ -145,9 +143,13 @@ def test_the_interval_over_clips_resamples_clips_and_keeps_seeds(
         return np.mean(means, axis=0)
 
     ours, theirs = resampled(row["trials"]), resampled(other["trials"])
-    assert row["abaw"]["ccc_mean"]["over_clips"] == pytest.approx(np.percentile(ours, (2.5, 97.5)), abs=1e-6)
+    # The expanded percentile interval (va/evaluate/intervals.py), by SciPy.
+    clips = row["trials"][0]["abaw"]["num_clips"]
+    deviations = np.sqrt(clips / (clips - 1)) * scipy.stats.t.ppf(0.975, clips - 1)
+    percent = 100 * scipy.stats.norm.cdf([-deviations, deviations])
+    assert row["abaw"]["ccc_mean"]["over_clips"] == pytest.approx(np.percentile(ours, percent), abs=1e-6)
     difference = next(one for one in results["differences"] if one["target"] == "frames")
-    expected = np.percentile(ours - theirs, (2.5, 97.5))
+    expected = np.percentile(ours - theirs, percent)
     assert difference["difference"]["over_clips"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -236,8 +238,8 @@ def test_a_row_without_any_trial_has_no_figure(trained: tuple[Path, dict[str, An
 
 
 def test_an_undefined_ccc_is_no_figure_and_no_crash() -> None:
-    assert math.isnan(ablation._figure([0.5, math.nan], [np.zeros(3)] * 2, limit=1)["value"])
-    one_clip = ablation._figure([0.5, 0.6], [np.full(3, math.nan)] * 2, limit=1)
+    assert math.isnan(ablation._figure([0.5, math.nan], [np.zeros(3)] * 2, num_clips=8, limit=1)["value"])
+    one_clip = ablation._figure([0.5, 0.6], [np.full(3, math.nan)] * 2, num_clips=8, limit=1)
     assert one_clip["over_clips"] is None
     assert one_clip["over_seeds"] is not None
 

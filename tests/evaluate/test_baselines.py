@@ -1,6 +1,7 @@
 """Ridge regression against numpy.linalg.lstsq on the augmented system, and the choice of its penalty."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def oracle(features: np.ndarray, target: np.ndarray, alpha: float, new: np.ndarr
 def test_ridge_is_least_squares_on_the_augmented_system(alpha: float, num_rows: int, num_features: int) -> None:
     features, target = make_rows(0, num_rows, num_features)
     new, _ = make_rows(1, 50, num_features)
-    measured = baselines.fit_ridge(features, target, alpha=alpha).predict(new)
+    measured = baselines.fit_ridge([(features, target)], alpha=alpha).predict(new)
     np.testing.assert_allclose(measured, oracle(features, target, alpha, new), atol=1e-8, rtol=1e-8)
 
 
@@ -45,14 +46,59 @@ def test_blocks_and_half_precision_give_the_same_fit(monkeypatch: pytest.MonkeyP
     features = (features / np.abs(features).max(axis=0)).astype(np.float16)
     expected = oracle(features, target, 0.01, features)
     monkeypatch.setattr(baselines, "BLOCK_ROWS", 7)
-    fit = baselines.fit_ridge(features, target.astype(np.float64), alpha=0.01)
+    fit = baselines.fit_ridge([(features, target.astype(np.float64))], alpha=0.01)
     np.testing.assert_allclose(fit.predict(features), expected, atol=1e-8)
+
+
+def in_two_passes(features: np.ndarray, target: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, mean and scale from all rows at once, as they were computed before rows came in parts."""
+    mean, centred = features.mean(axis=0), features - features.mean(axis=0)
+    scale = np.sqrt((centred**2).mean(axis=0))
+    gram = centred.T @ centred / np.outer(scale, scale)
+    cross = centred.T @ (target - target.mean(axis=0)) / scale[:, None]
+    return np.linalg.solve(gram + alpha * len(features) * np.eye(len(mean)), cross), mean, scale
+
+
+def test_rows_in_parts_give_the_fit_of_all_rows_at_once() -> None:
+    features, target = make_rows(10, 400, 20)
+    # Clips differ far more between than within: what a one-pass sum of squares would lose.
+    features = features + 3.0 * np.repeat(np.arange(8.0), 50)[:, None] * features.std(axis=0) + 1e5
+    parts = [(features[start : start + 50], target[start : start + 50]) for start in range(0, 400, 50)]
+    parts.insert(3, (features[:0], target[:0]))  # a clip without a label
+    fit = baselines.fit_ridge(iter(parts), alpha=1e-3)
+    weights, mean, scale = in_two_passes(features, target, 1e-3)
+    np.testing.assert_allclose(fit.weights, weights, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(fit.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(fit.scale, scale, rtol=1e-9)
+    np.testing.assert_allclose(fit.intercept, target.mean(axis=0), rtol=1e-12)
+
+
+def test_one_part_at_a_time_is_looked_at() -> None:
+    features, target = make_rows(11, 90, 4)
+    alive = 0
+
+    class Counted(np.ndarray):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= self.base is None
+
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        nonlocal alive
+        for start in range(0, 90, 10):
+            part = np.ndarray.__new__(Counted, (10, 4))
+            part[:] = features[start : start + 10]
+            alive += 1
+            assert alive <= 2  # the new one, and the one that is about to go
+            yield part, target[start : start + 10]
+            del part
+
+    baselines.fit_ridge(parts(), alpha=1.0)
 
 
 def test_a_constant_feature_changes_nothing() -> None:
     features, target = make_rows(3, 80, 5)
-    plain = baselines.fit_ridge(features, target, alpha=0.1)
-    with_constant = baselines.fit_ridge(np.hstack([features, np.full((80, 1), 0.1)]), target, alpha=0.1)
+    plain = baselines.fit_ridge([(features, target)], alpha=0.1)
+    with_constant = baselines.fit_ridge([(np.hstack([features, np.full((80, 1), 0.1)]), target)], alpha=0.1)
     new, _ = make_rows(4, 20, 5)
     np.testing.assert_allclose(
         with_constant.predict(np.hstack([new, np.full((20, 1), 123.0)])), plain.predict(new), atol=1e-9
@@ -61,13 +107,13 @@ def test_a_constant_feature_changes_nothing() -> None:
 
 def test_a_huge_penalty_leaves_the_mean() -> None:
     features, target = make_rows(5, 60, 4)
-    fit = baselines.fit_ridge(features, target, alpha=1e12)
+    fit = baselines.fit_ridge([(features, target)], alpha=1e12)
     np.testing.assert_allclose(fit.predict(features), np.tile(target.mean(axis=0), (60, 1)), atol=1e-9)
 
 
 def test_the_penalty_is_chosen_on_dev() -> None:
     train, dev = make_rows(6, 45, 40), make_rows(7, 400, 40)
-    fit, scores = baselines.choose_ridge(*train, *dev, alphas=baselines.ALPHAS)
+    fit, scores = baselines.choose_ridge([train], [dev], alphas=baselines.ALPHAS)
     every = np.ones(400, dtype=bool)
     expected = [
         metrics.evaluate(oracle(*train, alpha, dev[0]), dev[1], every)["ccc_mean"] for alpha in baselines.ALPHAS
@@ -81,7 +127,7 @@ def test_the_penalty_is_chosen_on_dev() -> None:
 def test_an_undefined_dev_score_ranks_last_and_the_larger_penalty_wins_ties() -> None:
     features, target = make_rows(8, 30, 3)
     constant_dev = np.zeros((1, 3)), np.zeros((1, 2))
-    fit, scores = baselines.choose_ridge(features, target, *constant_dev, alphas=(0.1, 10.0, 1.0))
+    fit, scores = baselines.choose_ridge([(features, target)], [constant_dev], alphas=(0.1, 10.0, 1.0))
     assert np.isnan(scores).all()
     assert fit.alpha == 10.0
 
@@ -89,14 +135,16 @@ def test_an_undefined_dev_score_ranks_last_and_the_larger_penalty_wins_ties() ->
 def test_wrong_input_is_refused() -> None:
     features, target = make_rows(9, 10, 3)
     with pytest.raises(ValueError, match="alpha must be > 0"):
-        baselines.fit_ridge(features, target, alpha=0.0)
+        baselines.fit_ridge([(features, target)], alpha=0.0)
     with pytest.raises(ValueError, match="expected features"):
-        baselines.fit_ridge(features, target[:-1], alpha=1.0)
+        baselines.fit_ridge([(features, target[:-1])], alpha=1.0)
+    with pytest.raises(ValueError, match=r"features \[N, 3\], got \(10, 2\)"):
+        baselines.fit_ridge([(features, target), (features[:, :2], target)], alpha=1.0)
     with pytest.raises(ValueError, match="expected features"):
-        baselines.fit_ridge(features[:0], target[:0], alpha=1.0)
+        baselines.fit_ridge([(features[:0], target[:0])], alpha=1.0)
     with pytest.raises(ValueError, match="NaN or infinite"):
-        baselines.fit_ridge(np.where(features > features.mean(), np.nan, features), target, alpha=1.0)
+        baselines.fit_ridge([(np.where(features > features.mean(), np.nan, features), target)], alpha=1.0)
     with pytest.raises(ValueError, match=r"features \[N, 3\]"):
-        baselines.fit_ridge(features, target, alpha=1.0).predict(features[:, :2])
+        baselines.fit_ridge([(features, target)], alpha=1.0).predict(features[:, :2])
     with pytest.raises(ValueError, match="no alpha"):
-        baselines.choose_ridge(features, target, features, target, alphas=())
+        baselines.choose_ridge([(features, target)], [(features, target)], alphas=())

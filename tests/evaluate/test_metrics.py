@@ -1,12 +1,15 @@
-"""Agreement metrics against audmetric and SciPy, and pooled statistics against the direct computation."""
+"""Agreement metrics against audmetric, SciPy, scikit-learn, torchmetrics and exact fractions."""
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 
 import audmetric
 import numpy as np
 import pytest
 import scipy.stats
+import torch
+import torchmetrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,104 +164,162 @@ def test_evaluate_is_each_metric_per_dimension_and_mean() -> None:
         metrics.evaluate(prediction[:, :1], target[:, :1], mask)
 
 
-def make_clips(seed: int, offset: float) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Clips of very different length and level, some without a label, one point that counts in another."""
-    rng = np.random.default_rng(seed)
-    predictions, targets, masks = [], [], []
-    for length in (400, 3, 1, 57, 0, 200, 12, 90):
-        target = offset + rng.normal(rng.uniform(-0.5, 0.5, 2), 0.2, (length, 2))
-        predictions.append(target + rng.normal(0.1, 0.3, (length, 2)))
-        targets.append(target)
-        masks.append(rng.random(length) < (0.0 if length == 12 else 0.8))
-    return predictions, targets, masks
+# --- oracles for all metrics, on input that breaks naive formulas
 
 
-def direct_ccc(clips: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]], counts: np.ndarray) -> list[float]:
-    """CCC of valence and of arousal with each clip repeated, from the points themselves."""
-    order = np.repeat(np.arange(len(counts)), counts.astype(int))
-    prediction, target, mask = (np.concatenate([side[index] for index in order]) for side in clips)
-    return [metrics.ccc(prediction[:, column], target[:, column], mask) for column in range(2)]
+def exact(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """All metrics in exact fractions of the very numbers given; only the last step is rounded."""
+    p = [Fraction(float(value)) for value in prediction]
+    t = [Fraction(float(value)) for value in target]
+    n = len(p)
+    mean_p, mean_t = sum(p) / n, sum(t) / n
+    var_p = sum((value - mean_p) ** 2 for value in p) / n
+    var_t = sum((value - mean_t) ** 2 for value in t) / n
+    covariance = sum((a - mean_p) * (b - mean_t) for a, b in zip(p, t, strict=True)) / n
+    product = var_p * var_t
+    square = covariance**2 / product if product else Fraction(0)
+    denominator = var_p + var_t + (mean_p - mean_t) ** 2
+    return {
+        "ccc": float(2 * covariance / denominator) if denominator else NAN,
+        "pcc": math.copysign(math.sqrt(square), covariance) if product else NAN,
+        "rmse": math.sqrt(sum((a - b) ** 2 for a, b in zip(p, t, strict=True)) / n),
+        "mae": float(sum(abs(a - b) for a, b in zip(p, t, strict=True)) / n),
+        "sagr": sum((a > 0) - (a < 0) == (b > 0) - (b < 0) for a, b in zip(p, t, strict=True)) / n,
+    }
 
 
-@pytest.mark.parametrize("offset", [0.0, -3.0, 1e5])
-def test_pooled_statistics_are_the_direct_ccc(offset: float) -> None:
-    clips = make_clips(3, offset)
-    statistics = metrics.clip_statistics(predictions=clips[0], targets=clips[1], masks=clips[2])
-    assert statistics.shape == (8, 2, 6)
-    for counts in metrics.resample_counts(num_clips=8, resamples=25, seed=0):
-        pooled = metrics.pooled_ccc(np.tensordot(counts, statistics, axes=1))
-        np.testing.assert_allclose(pooled, direct_ccc(clips, counts), atol=1e-9, rtol=0)
+def adversarial(name: str) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(11)
+    target, noise = rng.uniform(-1, 1, 301), rng.normal(0, 0.3, 301)
+    return {
+        "random": (target + noise, target),
+        "offset 1e6": (target + noise + 1e6, target + 1e6),
+        "offset 1e9, one side": (target + 1e9, target),
+        "variation 1e-12": (0.5 + 1e-12 * (target + noise), 0.5 + 1e-12 * target),
+        "variation 1e-12 of one side": (0.5 + 1e-12 * noise, target),
+        "variation 1e-150": (1e-150 * (target + noise), 1e-150 * target),
+        "constant prediction": (np.full(301, 0.1), target),
+        "constant target": (target, np.full(301, 0.1)),
+        "anti-correlated": (-target, target),
+        "two points": (np.array([0.1, -0.3]), np.array([0.2, 0.2 + 1e-9])),
+        "float32": ((target + noise).astype(np.float32), target.astype(np.float32)),
+        "zeros": (np.zeros(301), np.where(np.arange(301) % 3 == 0, 0.0, target)),
+    }[name]
 
 
-def test_pooled_statistics_of_constant_series() -> None:
-    varying = np.linspace(-1, 1, 14).reshape(7, 2)
-    constant, other = np.full((7, 2), 0.1), np.full((7, 2), 0.3)
-    every = np.ones(7, dtype=bool)
-    for prediction, target, expected in [
-        (constant, constant, NAN),
-        (constant, other, 0.0),
-        (constant, varying, 0.0),
-        (varying, constant, 0.0),
-        (varying, varying, 1.0),
-    ]:
-        statistics = metrics.clip_statistics(predictions=[prediction], targets=[target], masks=[every])
-        np.testing.assert_allclose(metrics.pooled_ccc(statistics[0]), expected, atol=1e-12)
+ADVERSARIAL = (
+    "random",
+    "offset 1e6",
+    "offset 1e9, one side",
+    "variation 1e-12",
+    "variation 1e-12 of one side",
+    "variation 1e-150",
+    "constant prediction",
+    "constant target",
+    "anti-correlated",
+    "two points",
+    "float32",
+    "zeros",
+)
 
 
-@pytest.mark.parametrize("level", [0.1, 0.3, 0.7, -0.35])
-def test_a_resample_of_one_constant_clip_is_undefined(level: float) -> None:
-    # The other clip moves the shift off the level, so that only rounding is left of the first one's variation.
-    constant, other = np.full((7, 2), level), np.random.default_rng(0).uniform(-1, 1, (100, 2))
-    masks = [np.ones(7, dtype=bool), np.ones(100, dtype=bool)]
-    statistics = metrics.clip_statistics(predictions=[constant, other], targets=[constant, other], masks=masks)
-    for times in range(1, 8):
-        assert np.isnan(metrics.pooled_ccc(times * statistics[0])).all()
+@pytest.mark.parametrize("name", metrics.METRICS)
+@pytest.mark.parametrize("case", ADVERSARIAL)
+def test_every_metric_is_the_exact_one(case: str, name: str) -> None:
+    prediction, target = adversarial(case)
+    expected = exact(prediction, target)[name]
+    # Errors of 1e9 have 17 digits as well: there the tolerance is relative.
+    assert metrics.METRICS[name](prediction, target) == pytest.approx(expected, abs=1e-9, rel=1e-12, nan_ok=True)
 
 
-def test_a_resample_of_one_point_is_undefined() -> None:
-    statistics = metrics.clip_statistics(
-        predictions=[np.array([[0.1, 0.2]])], targets=[np.array([[0.4, 0.3]])], masks=[np.ones(1, dtype=bool)]
+def test_every_metric_of_a_million_points_behind_a_mask() -> None:
+    rng = np.random.default_rng(12)
+    target = rng.uniform(-1, 1, 1_000_000)
+    prediction, mask = 0.7 * target + rng.normal(0.1, 0.2, len(target)), rng.random(len(target)) < 0.9
+    p, t = prediction[mask], target[mask]
+    prediction[~mask] = NAN
+    assert metrics.ccc(prediction, target, mask) == pytest.approx(audmetric.concordance_cc(t, p), abs=1e-9)
+    assert metrics.pcc(prediction, target, mask) == pytest.approx(audmetric.pearson_cc(t, p), abs=1e-9)
+    assert metrics.pcc(prediction, target, mask) == pytest.approx(scipy.stats.pearsonr(p, t).statistic, abs=1e-9)
+    assert metrics.rmse(prediction, target, mask) ** 2 == pytest.approx(audmetric.mean_squared_error(t, p), abs=1e-9)
+    assert metrics.mae(prediction, target, mask) == pytest.approx(audmetric.mean_absolute_error(t, p), abs=1e-9)
+    assert metrics.sagr(prediction, target, mask) == np.count_nonzero((p > 0) == (t > 0)) / len(p)
+
+
+def test_errors_are_scikit_learns() -> None:
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    prediction, target = adversarial("random")
+    assert metrics.rmse(prediction, target) == pytest.approx(
+        sklearn_metrics.root_mean_squared_error(target, prediction), abs=1e-12
     )
-    assert np.isnan(metrics.pooled_ccc(statistics[0])).all()
-
-
-def test_resamples_draw_with_replacement_and_by_seed() -> None:
-    counts = metrics.resample_counts(num_clips=30, resamples=400, seed=4)
-    assert (counts.sum(axis=1) == 30).all()
-    # P(a clip is not drawn) = (1 - 1/30)^30 = .362; sampling without replacement would never leave one out
-    assert np.mean(counts == 0) == pytest.approx((1 - 1 / 30) ** 30, abs=0.01)
-    np.testing.assert_array_equal(counts, metrics.resample_counts(num_clips=30, resamples=400, seed=4))
-    assert (counts != metrics.resample_counts(num_clips=30, resamples=400, seed=5)).any()
-
-
-def test_bootstrap_is_the_percentiles_of_direct_resampling() -> None:
-    clips = make_clips(6, 0.0)
-    statistics = metrics.clip_statistics(predictions=clips[0], targets=clips[1], masks=clips[2])
-    measured = metrics.bootstrap_ccc(statistics, resamples=300, seed=9)
-    used = [index for index, mask in enumerate(clips[2]) if mask.any()]
-    assert len(used) < len(clips[2])
-    kept = tuple([side[index] for index in used] for side in clips)
-    values = np.array(
-        [direct_ccc(kept, counts) for counts in metrics.resample_counts(num_clips=len(used), resamples=300, seed=9)]
+    assert metrics.mae(prediction, target) == pytest.approx(
+        sklearn_metrics.mean_absolute_error(target, prediction), abs=1e-12
     )
-    expected = np.nanpercentile(np.column_stack([values, values.mean(axis=1)]), (2.5, 97.5), axis=0).T
-    np.testing.assert_allclose(measured, expected, atol=1e-9)
-    point = metrics.pooled_ccc(statistics.sum(axis=0))
-    assert (measured[:2, 0] < point).all() and (point < measured[:2, 1]).all()
 
 
-def test_bootstrap_of_a_perfect_prediction_has_no_width() -> None:
-    _, targets, masks = make_clips(7, 0.0)
-    statistics = metrics.clip_statistics(predictions=targets, targets=targets, masks=masks)
-    np.testing.assert_allclose(metrics.bootstrap_ccc(statistics, resamples=50, seed=0), 1.0, atol=1e-12)
+@pytest.mark.parametrize("count", [2, 5, 200])
+def test_torchmetrics_divides_by_one_less(count: int) -> None:
+    """Its variances are a sample's, so the means' distance weighs (n - 1) / n of what it does here (settled 8)."""
+    rng = np.random.default_rng(count)
+    target = rng.uniform(-1, 1, count)
+    prediction = 0.5 * target + rng.normal(0.4, 0.2, count)
+    theirs = torchmetrics.functional.concordance_corrcoef(torch.from_numpy(prediction), torch.from_numpy(target))
+    covariance = np.cov(prediction, target, ddof=0)
+    apart = (prediction.mean() - target.mean()) ** 2
+    spread = covariance[0, 0] + covariance[1, 1]
+    ours = metrics.ccc(prediction, target)
+    assert float(theirs) == pytest.approx(2 * covariance[0, 1] / (spread + (count - 1) / count * apart), abs=1e-9)
+    assert float(theirs) == pytest.approx(ours * (spread + apart) / (spread + (count - 1) / count * apart), abs=1e-9)
+    assert abs(float(theirs)) > abs(ours)
 
 
-def test_bootstrap_needs_two_clips_that_count() -> None:
-    predictions, targets, masks = make_clips(8, 0.0)
-    only_first = [mask & (index == 0) for index, mask in enumerate(masks)]
-    statistics = metrics.clip_statistics(predictions=predictions, targets=targets, masks=only_first)
-    assert np.isnan(metrics.bootstrap_ccc(statistics, resamples=20, seed=0)).all()
-    nothing = metrics.clip_statistics(predictions=[], targets=[], masks=[])
-    assert np.isnan(metrics.bootstrap_ccc(nothing, resamples=20, seed=0)).all()
+# --- clips
+
+
+def test_ccc_over_clips_is_that_of_all_points_together() -> None:
+    rng = np.random.default_rng(13)
+    sizes = (30, 0, 1, 200)
+    targets = [rng.uniform(-1, 1, (size, 2)) for size in sizes]
+    predictions = [target + rng.normal(0.1, 0.4, target.shape) for target in targets]
+    masks = [rng.random(size) < 0.8 for size in sizes]
+    predictions[0][~masks[0]] = NAN
+    p, t = (
+        np.concatenate([values[mask] for values, mask in zip(side, masks, strict=True)])
+        for side in (predictions, targets)
+    )
+    valence, arousal, mean = metrics.ccc_over_clips(predictions=predictions, targets=targets, masks=masks)
+    assert (valence, arousal) == (metrics.ccc(p[:, 0], t[:, 0]), metrics.ccc(p[:, 1], t[:, 1]))
+    assert mean == (valence + arousal) / 2
+    assert all(math.isnan(value) for value in metrics.ccc_over_clips(predictions=[], targets=[], masks=[]))
     with pytest.raises(ValueError, match="zip"):
-        metrics.clip_statistics(predictions=predictions, targets=targets, masks=masks[:-1])
+        metrics.ccc_over_clips(predictions=predictions, targets=targets, masks=masks[:-1])
+
+
+def test_means_over_clips_leave_out_and_count_what_is_undefined() -> None:
+    rng = np.random.default_rng(14)
+    varying = rng.uniform(-1, 1, (40, 2))
+    constant = np.full((40, 2), 0.25)
+    half = np.column_stack([varying[:, 0], constant[:, 0]])
+    every, nothing = np.ones(40, dtype=bool), np.zeros(40, dtype=bool)
+    found = metrics.per_clip(
+        predictions=[varying + 0.3, constant, half, varying],
+        targets=[varying, constant, half, varying],
+        masks=[every, every, every, nothing],
+    )
+    assert [set(clip) for clip in found] == [set(found[0])] * 4
+    assert found[0] == metrics.evaluate(varying + 0.3, varying, every)
+    means = metrics.mean_over_clips(found)
+    assert set(means) == set(found[0]) | {f"undefined_{name}" for name in found[0]}
+    # Valence is constant in one clip, arousal in two; the last has no point at all.
+    assert means["ccc_valence"] == pytest.approx((found[0]["ccc_valence"] + 1.0) / 2)
+    assert (means["undefined_ccc_valence"], means["undefined_ccc_arousal"], means["undefined_ccc_mean"]) == (2, 3, 3)
+    assert means["ccc_arousal"] == found[0]["ccc_arousal"]
+    assert means["mae_mean"] == pytest.approx(0.1)
+    assert means["undefined_mae_mean"] == 1
+    with pytest.raises(ValueError, match="zip"):
+        metrics.per_clip(predictions=[varying], targets=[varying, varying], masks=[every])
+
+
+def test_means_over_no_clip_are_undefined() -> None:
+    means = metrics.mean_over_clips([])
+    assert math.isnan(means["ccc_mean"]) and means["undefined_ccc_mean"] == 0

@@ -59,7 +59,7 @@ def perfect_clip(name: str, rate: float | str, duration_s: float, seed: int) -> 
     prediction, has_prediction = protocol.cells_to_frames(values, covered, centers_s, times_s)
     valid = np.random.default_rng(seed).random(len(times_s)) < 0.97
     target = np.where(valid[:, None], target, -5.0)
-    return ClipFrames(name, times_s, prediction, target, valid, has_prediction)
+    return ClipFrames(name, times_s, prediction, target, valid, has_prediction, np.zeros_like(valid))
 
 
 @pytest.mark.parametrize("rate", [24, 25, 30000 / 1001, 30, "variable"])
@@ -154,6 +154,7 @@ def make_frames(seed: int, num_frames: int, covered: np.ndarray | None = None) -
         target=np.where(valid[:, None], target, -5.0),
         valid=valid,
         covered=np.ones(num_frames, dtype=bool) if covered is None else covered,
+        filled=np.zeros(num_frames, dtype=bool),
     )
 
 
@@ -229,8 +230,10 @@ def test_paper_scores_one_prediction_per_window() -> None:
 def test_clips_whose_arrays_do_not_fit_are_refused() -> None:
     two, every = np.zeros((3, 2)), np.ones(3, dtype=bool)
     with pytest.raises(ValueError, match="odd one: times"):
-        ClipFrames("odd one", np.arange(3.0), two, two[:2], every, every)
+        ClipFrames("odd one", np.arange(3.0), two, two[:2], every, every, ~every)
     with pytest.raises(ValueError, match="boolean masks"):
-        ClipFrames("odd one", np.arange(3.0), two, two, np.ones(3), every)
+        ClipFrames("odd one", np.arange(3.0), two, two, np.ones(3), every, ~every)
+    with pytest.raises(ValueError, match="cannot be a filled one"):
+        ClipFrames("odd one", np.arange(3.0), two, two, every, ~every, every)
     with pytest.raises(ValueError, match="boolean masks"):
         ClipWindows("odd one", np.arange(3.0), two, two, every[:2])

@@ -3,7 +3,9 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import audmetric
 import numpy as np
@@ -11,12 +13,16 @@ import pytest
 import torch
 from small_corpus import Small
 
+from va import cli
 from va.data import features
 from va.data.corpus import Corpus
 from va.errors import VAError
-from va.evaluate import predict, score
+from va.evaluate import predict, rows, score, summary
 from va.evaluate.config import EvaluateConfig
+from va.evaluate.protocol import Figure
 from va.train import checkpoint, runs
+
+OFFICIAL: dict[str, Any] = {"device": torch.device("cpu"), "fill": "interpolate", "label_shift_s": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -61,30 +67,31 @@ def test_the_report_says_what_was_selected_where(run: Path, tmp_path: Path) -> N
 
 
 def test_ridge_on_embeddings_stands_beside_the_model(run: Path, tmp_path: Path) -> None:
-    rows = evaluate(run, tmp_path)["rows"]
-    assert [row["name"] for row in rows[2:]] == ["Ridge on frozen embeddings"]
-    assert rows[2]["abaw"]["ccc_mean"]["value"] > 0.5
+    found = [row for row in evaluate(run, tmp_path)["rows"] if row["kind"] == "baseline"]
+    assert [row["name"] for row in found] == ["Ridge on frozen embeddings"]
+    assert found[0]["abaw"]["ccc_mean"]["value"] > 0.5
 
 
 def test_the_second_reading_is_the_centres_weighted_by_region_probabilities(run: Path, tmp_path: Path) -> None:
     loaded = checkpoint.load_run(run)
     inputs = predict.open_inputs(loaded, corpus=None, features_root=None)
-    found = predict.predict_clips(loaded, inputs, inputs.corpus.split("val"), device=torch.device("cpu"))
+    found = predict.predict_clips(loaded, inputs, inputs.corpus.split("val"), **OFFICIAL)
     # By hand, in the first half second of the first clip, which the first window alone covers.
     probabilities, axis = found.raw.regions[0, 0], (-0.66, 0.0, 0.66)
     valence = sum(p * axis[region // 3] for region, p in enumerate(probabilities))
     arousal = sum(p * axis[region % 3] for region, p in enumerate(probabilities))
     np.testing.assert_allclose(found.reading[0].prediction[0], [valence, arousal], atol=1e-6)
-    row = evaluate(run, tmp_path)["rows"][1]
+    found_rows = evaluate(run, tmp_path)["rows"]
+    (row,) = (row for row in found_rows if row["kind"] == "reading")
     assert "regions" in row["name"] and row["paper"] is None
-    assert row["abaw"] != evaluate(run, tmp_path)["rows"][0]["abaw"]
+    assert row["abaw"] != found_rows[0]["abaw"]
 
 
 def test_cell_features_average_overlapping_windows(small: Small) -> None:
     clip = Corpus.load(small.corpus).clips[0]
     voice = features.choose_store(small.features, kind="audio", name="", option="--voice-encoder")
     stored = voice.read(clip.id)
-    found = score.cell_features(clip, [voice])
+    found = rows.cell_features(clip, [voice])
     for cell in range(len(found)):
         heard = [
             stored.values[window, cell - 6 * window].astype(float)
@@ -120,3 +127,78 @@ def test_train_clips_can_be_scored_too(run: Path, tmp_path: Path) -> None:
     assert figures["rows"][0]["abaw"]["num_clips"] == len(
         checkpoint.load_run(run).info["train_clips"] + checkpoint.load_run(run).info["selection"]["clips"]
     )
+
+
+def test_the_table_and_what_is_said_below_it() -> None:
+    def figure(value: float) -> Figure:
+        return Figure(value=value, low=value - 0.1, high=value + 0.1)
+
+    nan = float("nan")
+    empty = Figure(value=nan, low=nan, high=nan)
+    known = {"ccc_valence": figure(0.5), "ccc_arousal": figure(-0.0001), "ccc_mean": figure(0.25)}
+    unknown = {"ccc_valence": empty, "ccc_arousal": empty, "ccc_mean": empty}
+    counted = {"filled": 0.0, "num_frames": 9, "num_clips": 2}
+    header, lines = summary.table(
+        [
+            {"kind": "run", "name": "A", "note": "", "abaw": {**known, "coverage": 0.995, **counted}, "paper": None},
+            {
+                "kind": "smoothed",
+                "name": "B",
+                "note": "",
+                "abaw": {**unknown, "coverage": nan, **counted},
+                "paper": None,
+            },
+        ]
+    )
+    assert header == ("model", "CCC V", "CCC A", "CCC mean", "95% interval", "coverage")
+    assert lines[0] == ("A", "0.500", "0.000", "0.250", "0.150 to 0.350", "99.5%")
+    assert lines[1] == ("B", "n/a", "n/a", "n/a", "n/a", "n/a")
+
+
+def test_a_shift_of_the_labels_is_applied_to_everything_and_told(run: Path, tmp_path: Path) -> None:
+    plain, shifted = evaluate(run, tmp_path / "a"), evaluate(run, tmp_path / "b", label_shift_s=1.0)
+    lag = dict(zip(plain["lag"]["shift_s"], plain["lag"]["ccc_mean"], strict=True))
+    assert shifted["rows"][0]["abaw"]["ccc_mean"]["value"] == pytest.approx(lag[1.0], abs=1e-12)
+    for ours, theirs in zip(plain["rows"], shifted["rows"], strict=False):
+        assert ours["abaw"]["ccc_mean"] != theirs["abaw"]["ccc_mean"]
+    assert plain["rows"][0]["paper"]["ccc_mean"] != shifted["rows"][0]["paper"]["ccc_mean"]
+    assert any("no figure is the official score" in remark for remark in summary.remarks(shifted))
+    assert not any("official" in remark for remark in summary.remarks(plain))
+    assert dict(shifted["provenance"])["Label shift"] == "1 s"
+
+
+def test_what_is_filled_is_counted(small: Small, tmp_path: Path) -> None:
+    (end,) = runs.train([small.config(tmp_path, epochs=1, target="end")], epoch_done=lambda config, line: None)
+    interpolated = evaluate(end, tmp_path / "a")
+    nearest = evaluate(end, tmp_path / "b", fill="nearest")
+    none = evaluate(end, tmp_path / "c", fill="none", smooth="none")
+    # Window ends at 10, 13 and 16 s have half a second of frames around each; the last is half beyond the clip.
+    assert interpolated["filled"] == nearest["filled"] == pytest.approx(1 - 2.5 / 2 / 16, abs=0.01)
+    assert none["filled"] == 0.0
+    assert none["rows"][0]["abaw"]["coverage"] == pytest.approx(1 - nearest["filled"], abs=1e-12)
+    assert nearest["rows"][0]["abaw"]["ccc_mean"] != interpolated["rows"][0]["abaw"]["ccc_mean"]
+    assert (nearest["fill"], none["fill"]) == ("nearest", "none")
+    with (tmp_path / "c" / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert np.mean([row["valence"] != "" for row in rows]) == pytest.approx(2.5 / 2 / 16, abs=0.01)
+
+
+def test_json_is_what_is_written(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["va", "evaluate", str(run), "--out", str(tmp_path), "--json", "--no-robustness", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures == json.loads((tmp_path / "metrics.json").read_text())
+    assert figures["robustness"] == [] and len(figures["published"]) == 4
+    assert figures["rows"][0]["kind"] == "run"
+
+
+def test_two_evaluations_write_the_same_predictions(run: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        evaluate(run, tmp_path / name, robustness=False)
+    for name in ("predictions.csv", "predictions.h5"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -5,10 +5,10 @@ import copy
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import html_page
 import plotly.offline
 import pytest
 
@@ -26,40 +26,11 @@ PUBLISHED = [
 ]
 
 
-class Page(HTMLParser):
-    """Elements with their attributes, and the text inside each kind of element."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: dict[str, list[str]] = {}
-        self.open: list[str] = []
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {key: value or "" for key, value in attrs}))
-        if tag not in ("meta", "link", "line", "circle"):
-            self.open.append(tag)
-            self.texts.setdefault(tag, []).append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {key: value or "" for key, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.texts[self.open[-1]][-1] += data
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
+class Page(html_page.Page):
+    """A page whose text is read with single spaces."""
 
     def text(self) -> str:
-        kept = [text for tag, texts in self.texts.items() if tag not in ("script", "style") for text in texts]
-        return re.sub(r"\s+", " ", " ".join(kept))
+        return re.sub(r"\s+", " ", super().text())
 
 
 def figure(value: float, half: float | None = 0.05) -> dict[str, float | None]:

@@ -135,14 +135,14 @@ def test_only_frames_at_centres_are_converted_and_one_at_a_time(
 ) -> None:
     make_video(tmp_path / "a.mp4", rate=25, seconds=4)
     converted = 0
-    real = decode._rgb
+    real = decode.to_rgb
 
     def counted(frame: Any) -> Any:
         nonlocal converted
         converted += 1
         return real(frame)
 
-    monkeypatch.setattr(decode, "_rgb", counted)
+    monkeypatch.setattr(decode, "to_rgb", counted)
     frames = decode.frames_at_cells(tmp_path / "a.mp4", duration_s=4.0, threads=1, beat=unheard)
     assert converted == 0
     for number, _ in enumerate(frames, start=1):

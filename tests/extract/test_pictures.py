@@ -28,7 +28,8 @@ def pictures_of(asked: ExtractConfig) -> Pictures:
 
 
 def shown(path: Path, asked: ExtractConfig) -> list[np.ndarray | None]:
-    return list(pictures_of(asked).of(path, clip_id=path.stem, info=media.probe(path)))
+    found = pictures_of(asked).of(path, clip_id=path.stem, info=media.probe(path))
+    return [None if picture is None else picture.rgb for picture in found]
 
 
 def test_whole_frames_are_the_default(tmp_path: Path) -> None:
@@ -82,6 +83,25 @@ def test_a_real_face_is_followed() -> None:
     for crop, frame in zip(found, whole, strict=True):
         assert crop is not None and frame is not None
         assert crop.shape[0] == crop.shape[1] < min(frame.shape[:2])
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="needs real recordings, which are not part of the product")
+def test_a_face_comes_with_its_box_in_the_frame() -> None:
+    path = CLIPS / "bbaf2n.mpg"
+    found = list(pictures_of(config(faces="detect")).of(path, clip_id="a", info=media.probe(path)))
+    for picture, frame in zip(found, shown(path, config()), strict=True):
+        assert picture is not None and picture.box is not None and frame is not None
+        height, width = frame.shape[:2]
+        left, top, right, bottom, score = picture.box.astype(float)
+        assert score > 0.5
+        cut = [round(edge) for edge in (left * width, top * height, right * width, bottom * height)]
+        assert (frame[cut[1] : cut[3], cut[0] : cut[2]] == picture.rgb).all()
+
+
+def test_pictures_that_no_detector_cut_out_have_no_box(tmp_path: Path) -> None:
+    make_video(tmp_path / "a.mp4", rate=10, seconds=0.5)
+    (picture,) = pictures_of(config()).of(tmp_path / "a.mp4", clip_id="a", info=media.probe(tmp_path / "a.mp4"))
+    assert picture is not None and picture.box is None
 
 
 def test_a_picture_without_a_face_is_masked(tmp_path: Path) -> None:

@@ -7,10 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import make_video
 
-from va.extract import spectrum, trivial
+from va.data import corpus
+from va.data.corpus import Clip, Truth
+from va.data.features import FeatureStore
+from va.errors import VAError
+from va.extract import pipeline, spectrum, trivial
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder
+
+
+def save_corpus(root: Path, media: list[Path], seconds: float) -> Path:
+    truth = Truth(time_s=np.zeros(1), va=np.zeros((1, 2), np.float32), valid=np.ones(1, np.bool_))
+    clips = [
+        Clip(id=path.stem, media=path, split="train", identity=path.stem, num_frames=1, duration_s=seconds)
+        for path in media
+    ]
+    entries = [(clip, truth) for clip in clips]
+    return corpus.save(root, name="m", synthetic=True, media_root=media[0].parent, entries=entries).path
 
 
 def config(**changes: Any) -> ExtractConfig:
@@ -98,3 +113,40 @@ def test_identities_say_what_values_depend_on() -> None:
     assert other_loudness != loudness
     assert identities(frame_batch=1, audio_batch=1, device="cpu") == [pixels, loudness]
     assert identities(window_s=10, stride_s=3) == [pixels, loudness]
+
+
+def test_the_box_is_passed_on() -> None:
+    encoder = trivial.face_box(config(faces="detect"))
+    box = np.array([-0.125, 0.25, 1.0625, 0.5, 0.0], np.float32)
+    assert encoder.sees == "box" and encoder.dim == 5
+    found = encoder.encode(torch.from_numpy(np.stack([encoder.transform(box)] * 2))).numpy()
+    assert found.tolist() == [box.tolist()] * 2
+    assert encoder.identity["baseline"] and encoder.identity["sampling"]["faces"]["mode"] == "detect"
+
+
+@pytest.mark.parametrize("faces", ["none", "crops"])
+def test_a_box_needs_a_detector(faces: str) -> None:
+    with pytest.raises(VAError, match=r"face-box.*--faces detect"):
+        trivial.face_box(config(faces=faces))
+
+
+def test_a_box_beside_features_changes_nothing_about_them(tmp_path: Path) -> None:
+    """Same folder, same bytes; the box's cells are those that have a face."""
+    root = tmp_path / "media"
+    root.mkdir()
+    make_video(root / "a.mp4", rate=10, seconds=2.0)
+    made = save_corpus(tmp_path / "corpus", [root / "a.mp4"], 2.0)
+    stores = {}
+    for names in (("pixels",), ("face-box", "pixels")):
+        summary = pipeline.run(
+            ExtractConfig(corpus=made, out=tmp_path / str(len(names)), encoders=names, faces="detect", device="cpu"),
+            progress=lambda *_: None,
+        )
+        assert not summary.failed
+        stores[names] = {store.name: FeatureStore(store).read("a") for store in summary.stores}
+    alone, beside = stores[("pixels",)], stores[("face-box", "pixels")]
+    (name,) = alone
+    for part in ("values", "time_s", "valid"):
+        assert getattr(alone[name], part).tobytes() == getattr(beside[name], part).tobytes()
+    (box,) = (features for store, features in beside.items() if store.startswith("face-box"))
+    assert box.valid.tolist() == alone[name].valid.tolist() == [False] * 4  # nobody is on it

@@ -28,10 +28,10 @@ def test_an_ensemble_predicts_the_mean_of_its_members_and_is_a_run(small: Small,
     assert run.members == 4
     inputs = predict.open_inputs(run, corpus=None, features_root=None)
     clips = inputs.corpus.split("val")
-    ours = predict.predict_clips(run, inputs, clips, device=torch.device("cpu"))
+    official = {"device": torch.device("cpu"), "fill": "interpolate", "label_shift_s": 0.0}
+    ours = predict.predict_clips(run, inputs, clips, **official)
     theirs = [
-        predict.predict_clips(checkpoint.load_run(member), inputs, clips, device=torch.device("cpu")).raw.va
-        for member in members
+        predict.predict_clips(checkpoint.load_run(member), inputs, clips, **official).raw.va for member in members
     ]
     np.testing.assert_allclose(ours.raw.va, np.mean(theirs, axis=0), atol=1e-6)
     assert not np.allclose(theirs[0], theirs[1])

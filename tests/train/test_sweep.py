@@ -121,11 +121,6 @@ def test_settings_out_of_range(changes: dict[str, Any], message: str, small: Sma
 # --- intervals
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 8, 9, 29, 30, 101])
-def test_the_quantile_is_scipys(freedom: int) -> None:
-    assert seeds.student_quantile(freedom) == pytest.approx(scipy.stats.t.ppf(0.975, freedom), rel=1e-9)
-
-
 @pytest.mark.parametrize("count", [2, 3, 6])
 def test_the_interval_is_scipys(count: int) -> None:
     values = np.random.default_rng(count).normal(0.3, 0.01, count)

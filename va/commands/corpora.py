@@ -25,7 +25,7 @@ def synth(config: SynthConfig) -> None:
         )
     with console.progress("reading the tree") as progress:
         made = affwild2.read_tree(
-            config.directory, out=config.directory, name="synthetic", synthetic=True, progress=progress
+            config.directory, out=config.directory, name="synthetic", synthetic=True, sample=None, progress=progress
         )
     console.say(str(made.path))
 
@@ -36,5 +36,7 @@ def corpus_affwild2(config: AffWild2Config) -> None:
     from va.data import affwild2
 
     with console.progress("reading the tree") as progress:
-        made = affwild2.read_tree(config.root, out=config.out, name=config.name, synthetic=False, progress=progress)
+        made = affwild2.read_tree(
+            config.root, out=config.out, name=config.name, synthetic=False, sample=config.sample, progress=progress
+        )
     console.say(str(made.path))

@@ -3,18 +3,20 @@
 Reads a clean tree: annotations in `.../VA_Estimation_Challenge/{Train_Set,Validation_Set}/<name>.txt`, videos
 anywhere below the root as `<video>.mp4` or `.avi`. `<video>_left` and `<video>_right` are two people in one
 video. An optional `identities.csv` at the root (`name,identity` per line) says who is in which clip; without
-it every video counts as a person of its own, since the official tree does not name people.
+it every video counts as a person of its own, since the official tree does not name people. The challenge's sample file
+(`sample.py`) names the test clips: those in it that have no annotation get the split `test` and no valid label.
 """
 
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from va.data import corpus, labels, media
+from va.data import corpus, labels, media, timeline
 from va.data.corpus import Clip, Corpus, Truth
+from va.data.sample import read_sample
 from va.errors import VAError
 
 _CHALLENGE: Final = "VA_Estimation_Challenge"
@@ -22,7 +24,15 @@ _SPLITS: Final = {"Train_Set": "train", "Validation_Set": "val"}
 _SUFFIXES: Final = (".mp4", ".avi")
 
 
-def read_tree(root: Path, *, out: Path, name: str, synthetic: bool, progress: Callable[[int, int], None]) -> Corpus:
+def read_tree(
+    root: Path,
+    *,
+    out: Path,
+    name: str,
+    synthetic: bool,
+    sample: Path | None,
+    progress: Callable[[int, int], None],
+) -> Corpus:
     """Read a tree and write its manifest.
 
     Args:
@@ -30,43 +40,58 @@ def read_tree(root: Path, *, out: Path, name: str, synthetic: bool, progress: Ca
         out: Folder for `corpus.json` and the sidecars.
         name: A name for reports.
         synthetic: Whether the tree was drawn by `va corpus synth`.
+        sample: The challenge's sample file, which names the test clips; None for none.
         progress: Called with (clips done, clips in all).
 
     Raises:
-        VAError: No annotations, an annotation without its video, or an unreadable file.
+        VAError: No annotations, a clip without its video, or an unreadable file.
     """
-    annotations = _annotations(root)
+    sources = _annotations(root)
+    if sample is not None:
+        sources += _unannotated(sample, {source.name for source in sources})
     videos = _videos(root)
     identities = _identities(root / "identities.csv")
     entries = []
-    for done, (file, split) in enumerate(annotations):
-        progress(done, len(annotations))
-        video = file.stem if file.stem in videos else _without_side(file.stem)
+    for done, source in enumerate(sources):
+        progress(done, len(sources))
+        video = source.name if source.name in videos else _without_side(source.name)
         if video not in videos:
             raise VAError(
-                f"{file}: has no video '{video}.mp4' or '.avi' below {root}",
-                "Copy the video into the tree, or remove the annotation.",
+                f"{source.where}: has no video '{video}.mp4' or '.avi' below {root}",
+                "Copy the video into the tree, or remove the annotation."
+                if source.annotation
+                else "Copy the test videos into the tree.",
             )
-        identity = identities.get(file.stem, video)
-        entries.append(_entry(file, videos[video], split=split, identity=identity))
-    progress(len(annotations), len(annotations))
+        identity = identities.get(source.name, video)
+        entries.append(_entry(source, videos[video], identity=identity))
+    progress(len(sources), len(sources))
     return corpus.save(out, name=name, synthetic=synthetic, media_root=root, entries=entries)
 
 
-def _entry(annotation: Path, video: Path, *, split: str, identity: str) -> tuple[Clip, Truth]:
-    va, valid = labels.read_annotation(annotation)
+class _Source(NamedTuple):
+    """A clip before its video is looked at; `where` is the file, and for a sample the line, that names it."""
+
+    name: str
+    split: str
+    annotation: Path | None
+    where: str
+
+
+def _entry(source: _Source, video: Path, *, identity: str) -> tuple[Clip, Truth]:
+    annotation = labels.read_annotation(source.annotation) if source.annotation else None
     info = media.probe(video)
     time_s = info.frame_time_s
+    va, valid = annotation or (np.zeros((len(time_s), 2), np.float32), np.zeros(len(time_s), np.bool_))
     # "The annotation can be some frames shorter or longer than the video": surplus labels keep their place on
     # the clock, at the mean frame distance, so that every annotated frame can be scored.
     surplus = len(va) - len(time_s)
     if surplus > 0:
         step_s = (info.duration_s - time_s[0]) / len(time_s)
-        time_s = np.concatenate([time_s, time_s[-1] + step_s * np.arange(1, surplus + 1)])
+        time_s = np.concatenate([time_s, timeline.times_after(time_s[-1], np.arange(1, surplus + 1), step_s=step_s)])
     clip = Clip(
-        id=annotation.stem,
+        id=source.name,
         media=video,
-        split=split,
+        split=source.split,
         identity=identity,
         num_frames=len(va),
         duration_s=info.duration_s,
@@ -74,11 +99,11 @@ def _entry(annotation: Path, video: Path, *, split: str, identity: str) -> tuple
     return clip, Truth(time_s=time_s[: len(va)], va=va, valid=valid)
 
 
-def _annotations(root: Path) -> list[tuple[Path, str]]:
+def _annotations(root: Path) -> list[_Source]:
     if not root.is_dir():
         raise VAError(f"{root}: no such folder", "Give the top folder of the Aff-Wild2 tree.")
     found = [
-        (file, split)
+        _Source(name=file.stem, split=split, annotation=file, where=str(file))
         for folder in sorted(root.rglob(_CHALLENGE))
         for set_name, split in _SPLITS.items()
         for file in sorted((folder / set_name).glob("*.txt"))
@@ -89,6 +114,17 @@ def _annotations(root: Path) -> list[tuple[Path, str]]:
             "Give the folder that holds the annotations and the videos.",
         )
     return found
+
+
+def _unannotated(sample: Path, annotated: set[str]) -> list[_Source]:
+    """List the sample's clips that nobody may have annotated: the test split."""
+    read = read_sample(sample)
+    first = np.unique(read.clips, return_index=True)[1]
+    return [
+        _Source(name=name, split="test", annotation=None, where=f"{sample}, line {read.line_of(int(index))}: '{name}'")
+        for name, index in zip(read.names, first, strict=True)
+        if name not in annotated
+    ]
 
 
 def _videos(root: Path) -> dict[str, Path]:

@@ -54,6 +54,9 @@ class AffWild2Config:
     name: str = "Aff-Wild2"
     """Name of the corpus in reports."""
 
+    sample: Path | None = None
+    """Sample file of the challenge: clips that it lists and that have no annotation become the test split."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig:

@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 import av
 import numpy as np
@@ -34,6 +34,15 @@ if TYPE_CHECKING:  # not subscriptable at run time
 
 SomeStream = TypeVar("SomeStream", bound=Stream)
 
+
+class Bytes(Protocol):
+    """What a medium can be read from: at most `size` bytes, at least one before the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read on."""
+        ...
+
+
 SMALLEST_SIDE: Final = 16
 """Least width and height of a picture in pixels: one macroblock; nobody can be seen on less."""
 
@@ -43,10 +52,12 @@ LONGEST_S: Final = 24 * 3600.0
 _JUMP_BACK_S: Final = 2.0
 """Clocks that step back this far were reset: two recordings, one after the other, in one file."""
 
-_DECODE_TIMES_ONLY: Final = frozenset({"avi", "asf"})
-_SOUND_UNDELAYED: Final = "avi"
+DECODE_TIMES_ONLY: Final = frozenset({"avi", "asf"})
+SOUND_UNDELAYED: Final = "avi"
+"""Formats, by FFmpeg's names, that store when a picture is decoded; and that whose sound was not delayed with it."""
 
 _BROKEN = "Play the file in a video player; re-encode or remove it if it does not play."
+_UNREADABLE = "Send Matroska or MPEG-TS, as ffmpeg does with -f matroska; an mp4 keeps what is needed first at its end."
 _REMUX = "Re-encode the file, for example to mp4, and try again."
 
 
@@ -74,16 +85,45 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     """
     if not path.is_file():
         raise VAError(f"{path}: no such file", "Check the corpus folder; media may have been moved.")
+    # Tags in another encoding than UTF-8 are common in old files and must not make them unreadable. The prefix and the
+    # list of protocols keep names with colons, and playlists dressed as media, from reaching for other files.
+    options = {"protocol_whitelist": "file"}
+    with (
+        _decoding(path, _BROKEN),
+        av.open(f"file:{path}", mode="r", metadata_errors="replace", options=options) as container,
+    ):
+        yield container
+
+
+@contextlib.contextmanager
+def open_bytes(source: Bytes, *, name: str) -> Iterator[InputContainer]:
+    """Open a medium that comes byte by byte and cannot be read twice, e.g. from a pipe; as `open_media` otherwise.
+
+    Args:
+        source: Where bytes come from.
+        name: What errors call it.
+
+    Raises:
+        VAError: FFmpeg cannot read or decode it, or memory does not suffice.
+    """
+    # A playlist dressed as media must reach for nothing at all: there is no protocol of this name.
+    options = {"protocol_whitelist": "none"}
+    with (
+        _decoding(name, _UNREADABLE),
+        av.open(source, mode="r", metadata_errors="replace", options=options) as container,
+    ):
+        yield container
+
+
+@contextlib.contextmanager
+def _decoding(name: Path | str, hint: str) -> Iterator[None]:
+    """Turn any decoder error inside into a VAError that names the medium."""
     try:
-        # Tags in another encoding than UTF-8 are common in old files and must not make them unreadable. The prefix and
-        # the list of protocols keep names with colons, and playlists dressed as media, from reaching for other files.
-        options = {"protocol_whitelist": "file"}
-        with av.open(f"file:{path}", mode="r", metadata_errors="replace", options=options) as container:
-            yield container
+        yield
     except av.error.FFmpegError as error:
-        raise VAError(f"{path}: cannot be decoded ({error.strerror})", _BROKEN) from None
+        raise VAError(f"{name}: cannot be decoded ({error.strerror})", hint) from None
     except MemoryError:
-        raise VAError(f"{path}: cannot be decoded (out of memory)", _BROKEN) from None
+        raise VAError(f"{name}: cannot be decoded (out of memory)", hint) from None
 
 
 def origin_s(container: InputContainer) -> float:
@@ -91,7 +131,7 @@ def origin_s(container: InputContainer) -> float:
     return float(container.start_time or 0) / av.time_base
 
 
-def picture_stream(container: InputContainer, path: Path) -> VideoStream:
+def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """Choose the stream of pictures: the first that is not the cover image of a sound file.
 
     Raises:
@@ -108,7 +148,7 @@ def picture_stream(container: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
-def require_size(width: int, height: int, path: Path) -> None:
+def require_size(width: int, height: int, path: Path | str) -> None:
     """Refuse pictures with a side below `SMALLEST_SIDE` pixels.
 
     Raises:
@@ -121,7 +161,7 @@ def require_size(width: int, height: int, path: Path) -> None:
         )
 
 
-def sound_stream(container: InputContainer, path: Path) -> AudioStream | None:
+def sound_stream(container: InputContainer, path: Path | str) -> AudioStream | None:
     """Choose the stream of sound: the first that FFmpeg has a decoder for; None for a medium without sound.
 
     Raises:
@@ -136,72 +176,11 @@ def sound_stream(container: InputContainer, path: Path) -> AudioStream | None:
     return None
 
 
-def timed_pictures(path: Path, *, threads: int, beat: Callable[[], None]) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decode the pictures of a medium in the order in which they are shown, in bounded memory.
-
-    Args:
-        path: The medium.
-        threads: Of the decoder; 1 decodes in the calling thread.
-        beat: Called for every packet and every picture.
-
-    Yields:
-        Presentation time on the clip's clock in seconds, and the picture.
-
-    Raises:
-        VAError: The medium cannot be decoded, or a picture has no time.
-    """
-    with open_media(path) as container:
-        stream = picture_stream(container, path)
-        stream.codec_context.thread_count = threads
-        clock = _Clock(container.format.name)
-        # Decoders that work on several pictures at a time do not say which packet a picture came out for.
-        stream.codec_context.thread_type = "SLICE" if clock.by_turn else "AUTO"
-        origin, base = origin_s(container), float(stream.time_base or 0)
-        for packet in packets(container, stream, beat=beat):
-            clock.take(packet)
-            for picture in packet.decode():
-                beat()
-                ticks = clock.shown(picture)
-                if ticks is None:
-                    raise _timeless(path)
-                yield ticks * base - origin, picture
-
-
-class _Clock:
-    """Tells when decoded pictures are shown, in their stream's unit of time.
-
-    Args:
-        container: FFmpeg's name of the container's format.
-    """
-
-    def __init__(self, container: str) -> None:
-        self.by_turn = container in _DECODE_TIMES_ONLY
-        self._lag = None if container == _SOUND_UNDELAYED else 0
-        self._first: int | None = None
-        self._step = self._last = 0
-
-    def take(self, packet: "Packet[VideoStream]") -> None:
-        """Note a packet before it is decoded."""
-        self._first = packet.dts if self._first is None else self._first
-        self._step = packet.duration or self._step or 1
-
-    def shown(self, picture: av.VideoFrame) -> int | None:
-        """Give the time of a picture; None if the file does not say."""
-        if not self.by_turn:
-            return picture.pts
-        if picture.dts is None:  # given out after the last packet
-            self._last += self._step
-        else:
-            self._lag = picture.dts - (self._first or 0) if self._lag is None else self._lag
-            self._last = picture.dts - self._lag
-        return self._last
-
-
 def packets(
-    container: InputContainer, stream: SomeStream, *, beat: Callable[[], None]
+    container: InputContainer, *streams: SomeStream, beat: Callable[[], None]
 ) -> "Iterator[Packet[SomeStream]]":
-    """Read a stream's packets, then the empty one that makes a decoder give out what it holds back."""
-    demuxed = cast("Iterator[Packet[SomeStream]]", container.demux(stream))
+    """Read streams' packets, then the empty ones that make decoders give out what they hold back."""
+    demuxed = cast("Iterator[Packet[SomeStream]]", container.demux(*streams))
     while True:
         beat()
         try:
@@ -227,12 +206,12 @@ def probe(path: Path, *, beat: Callable[[], None] = lambda: None) -> MediaInfo:
         stream = picture_stream(container, path)
         has_audio = sound_stream(container, path) is not None
         kind = container.format.name
-        by_turn = kind in _DECODE_TIMES_ONLY
+        by_turn = kind in DECODE_TIMES_ONLY
         origin, base = origin_s(container), float(stream.time_base or 0)
         ticks, last_ticks = _packet_times(container, stream, path, by_turn=by_turn, beat=beat)
         require_whole(container, path, beat=beat)
     if by_turn:
-        delayed = kind != _SOUND_UNDELAYED
+        delayed = kind != SOUND_UNDELAYED
         ticks = _by_turn(ticks, turns=_turns_ahead(path, beat), step=last_ticks or 1, delayed=delayed)
     seconds = np.sort(ticks * base - origin)
     last_s = last_ticks * base
@@ -260,7 +239,7 @@ def _packet_times(
             latest = packet.dts
         time = packet.dts if by_turn else packet.pts
         if time is None:
-            raise _timeless(path)
+            raise timeless(path)
         times.append(time)
         duration = packet.duration or 0
     if not times:
@@ -268,12 +247,13 @@ def _packet_times(
     return np.array(times), duration
 
 
-def _timeless(path: Path) -> VAError:
-    return VAError(f"{path}: some frames have no timestamp", _REMUX)
+def timeless(name: Path | str) -> VAError:
+    """Give the error for a medium that does not say when its pictures are shown."""
+    return VAError(f"{name}: some frames have no timestamp", _REMUX)
 
 
 def _by_turn(ticks: NDArray[np.int64], *, turns: int, step: int, delayed: bool) -> NDArray[np.int64]:
-    """Turn times of decoding into times of showing, as `_Clock` does, for a decoder that is `turns` packets behind."""
+    """Turn times of decoding into times of showing, as `showing.py` does, for a decoder `turns` packets behind."""
     turns = min(turns, len(ticks) - 1)
     shown = np.concatenate([ticks[turns:], ticks[-1] + step * np.arange(1, turns + 1)])
     return shown if delayed else shown - (shown[0] - ticks[0])

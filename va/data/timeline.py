@@ -54,6 +54,14 @@ def frame_at(frame_time_s: NDArray[np.float64], time_s: NDArray[np.float64]) -> 
     return np.searchsorted(frame_time_s, time_s + _SLACK_S, side="right").astype(np.int64) - 1
 
 
+def times_after(last_s: float, later: NDArray[np.int64], *, step_s: float) -> NDArray[np.float64]:
+    """Give the times of frames that a medium does not have, `later` frames after its last one, all in seconds.
+
+    Annotations and sample files may list more frames than a video has; they keep their place on its clock.
+    """
+    return last_s + step_s * later.astype(np.float64)
+
+
 def cells_in(length_s: float, *, name: str) -> int:
     """Convert a window or stride in seconds to whole cells.
 

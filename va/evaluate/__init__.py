@@ -1,4 +1,5 @@
 """Stage three: a run and a corpus become figures.
 
-`metrics` and `protocol` are NumPy leaves that any stage may import.
+`metrics`, `intervals`, `protocol`, `assemble`, `smoothing` and `diagnostics` are NumPy leaves: any stage may import
+them.
 """

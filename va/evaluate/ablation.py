@@ -20,7 +20,7 @@ import numpy as np
 from va import files
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import ablation_page, markup, metrics, protocol, score
+from va.evaluate import ablation_page, intervals, markup, predict, protocol
 from va.evaluate.ablation_page import HEADLINE
 from va.evaluate.metrics import BoolArray, FloatArray
 from va.evaluate.predict import SplitPredictions
@@ -95,9 +95,10 @@ def run(
     scored: dict[str, Scored] = {}
     for trial in wanted:
         progress(len(scored), len(wanted), trial["run"])
-        loaded, _, predictions = score.predict_split(
-            out / trial["run"], split=split, corpus=corpus, features_root=features_root, device=chosen
+        loaded, inputs, clips = predict.open_split(
+            out / trial["run"], split=split, corpus=corpus, features_root=features_root
         )
+        predictions = predict.predict_clips(loaded, inputs, clips, device=chosen, fill="interpolate", label_shift_s=0.0)
         scored[trial["run"]] = _score(trial, loaded.info, predictions, resamples=resamples)
     progress(len(wanted), len(wanted), "")
     results = _results(trained, scored)
@@ -163,10 +164,10 @@ def _score(trial: Mapping[str, Any], info: dict[str, Any], found: SplitPredictio
 def _draws(
     clips: Sequence[ClipFrames] | Sequence[ClipWindows], masks: list[BoolArray], *, resamples: int
 ) -> FloatArray:
-    sums = metrics.clip_statistics(
+    sums = intervals.clip_statistics(
         predictions=[clip.prediction for clip in clips], targets=[clip.target for clip in clips], masks=masks
     )
-    return metrics.resampled_ccc(sums, resamples=resamples, seed=_BOOTSTRAP_SEED)
+    return intervals.resampled_ccc(sums, resamples=resamples, seed=_BOOTSTRAP_SEED)
 
 
 def _results(trained: Mapping[str, Any], scored: Mapping[str, Scored]) -> dict[str, Any]:
@@ -211,6 +212,7 @@ def _figures(members: Sequence[Scored], name: str) -> dict[str, Figure]:
         axis: _figure(
             [one.line[name][axis]["value"] for one in members],
             [one.draws[name][:, column] for one in members],
+            num_clips=members[0].line[name]["num_clips"] if members else 0,
             limit=1,
         )
         for column, axis in enumerate(NAMES)
@@ -236,18 +238,18 @@ def _differences(rows: Sequence[Mapping[str, Any]], members: Mapping[tuple[str, 
                     "target": form,
                     "protocol": name,
                     "by_seed": {str(one.seed): value for (one, _), value in zip(pairs, values, strict=True)},
-                    "difference": _figure(values, drawn, limit=2),
+                    "difference": _figure(values, drawn, num_clips=pairs[0][0].line[name]["num_clips"], limit=2),
                 }
             )
     return found
 
 
-def _figure(values: Sequence[float], draws: Sequence[FloatArray], *, limit: float) -> Figure:
+def _figure(values: Sequence[float], draws: Sequence[FloatArray], *, num_clips: int, limit: float) -> Figure:
     """Average over seeds, in each resample of the clips as well; nothing of a row without a defined CCC."""
     if not values or not all(math.isfinite(value) for value in values):
         return Figure(value=math.nan, over_seeds=None, over_clips=None)
     mean = mean_with_interval(values, limit=limit)
-    low, high = metrics.interval(np.mean(draws, axis=0))
+    low, high = intervals.interval(np.mean(draws, axis=0), num_clips=num_clips)
     return Figure(
         value=mean["value"],
         over_seeds=None if mean["low"] is None or mean["high"] is None else (mean["low"], mean["high"]),

@@ -7,10 +7,10 @@ Looks like an evaluation report and is made from the same parts (`va/evaluate/ma
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from va.evaluate import ablation_notes, markup
+from va.evaluate import ablation_notes, markup, whiskers
+from va.evaluate.document import document
 from va.evaluate.markup import number, text
 from va.evaluate.report import DEMO_BANNER, NAMES
-from va.version import __version__
 
 Item = Mapping[str, Any]
 """A part of `results.json`, as `va/evaluate/ablation.py` writes it."""
@@ -52,13 +52,9 @@ def render(results: Item) -> str:
         "seeds": ", ".join(map(str, results["settings"]["seeds"])),
         "created": results["created"],
     }
-    demo = f'<div class="banner" role="note"><p>{text(DEMO_BANNER)}</p></div>'
     title = f"Table {results['table']}, {SUBJECTS[results['table']]}, on {corpus['name']}"
     parts = {
-        "policy": markup.policy([]),
         "title": text(title),
-        "style": markup.template("report.css") + markup.template("ablation.css"),
-        "banner": demo if results["demo_encoders"] else "",
         "facts": markup.terms(facts.items()),
         "lead": text(ablation_notes.lead(results)),
         "failed": _failed(results["failed"]),
@@ -66,9 +62,15 @@ def render(results: Item) -> str:
         "differences": _differences(results),
         "caveats": markup.terms(ablation_notes.caveats(results)),
         "provenance": markup.terms(_provenance(results)),
-        "footer": text(f"Written by va {__version__}. One self-contained file: it asks the network for nothing."),
     }
-    return markup.fill(markup.template("ablation.html"), parts)
+    return document(
+        title=title,
+        styles=("report.css", "ablation.css"),
+        banner=DEMO_BANNER if results["demo_encoders"] else "",
+        content=markup.fill(markup.template("ablation.html"), parts),
+        data=None,
+        scripts=(),
+    )
 
 
 def shown(value: float | None) -> str:
@@ -254,7 +256,7 @@ class _Axis:
         marks = {self.low: "start", self.high: "end"}
         if self.at(0.0) - self.at(self.low) > _LABEL_WIDTH:
             marks[0.0] = "middle"
-        return _svg(
+        return whiskers.svg(
             "".join(
                 f'<text x="{self.at(value)}" y="18" style="text-anchor: {anchor}">{self.form(value)}</text>'
                 for value, anchor in marks.items()
@@ -271,12 +273,7 @@ class _Axis:
                 drawn += f'<line class="{name}" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>'
         if figure["value"] is not None:
             drawn += f'<circle cx="{self.at(figure["value"])}" cy="9" r="4.5"/>'
-        return _svg(drawn)
-
-
-def _svg(content: str) -> str:
-    # Hidden from assistive technology: the numbers beside it say the same.
-    return f'<svg class="whisker" viewBox="0 0 170 22" aria-hidden="true">{content}</svg>'
+        return whiskers.svg(drawn)
 
 
 def _figure(figure: Item, *, with_clips: bool, form: Callable[[float], str] = number) -> str:

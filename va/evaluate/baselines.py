@@ -3,10 +3,11 @@
 Reported beside every result on two inputs: 16 x 16 pixels and loudness (what needs no encoder at all), and
 the frozen embeddings themselves (what needs no head). Closed form and NumPy only, so that it costs seconds
 and has no seed. Inputs are standardised by the training rows, the intercept is not penalised, and the
-penalty is chosen by the mean CCC on dev, never on the reported split (settled 7).
+penalty is chosen by the mean CCC on dev, never on the reported split (settled 7). Rows come clip by clip and are
+looked at once, because those of a whole corpus would not fit into memory in float64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,10 @@ ALPHAS: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """The penalties tried, per training row and for standardised inputs (no unit)."""
 
 BLOCK_ROWS: Final = 65_536
-"""Rows converted to float64 at a time: features of a whole corpus are kept in half that width or less."""
+"""Rows converted to float64 at a time, should one part hold more."""
+
+Rows = tuple[FloatArray, FloatArray]
+"""Features [N, D] and targets [N, 2] of some steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,26 +64,69 @@ class Ridge:
         return predicted
 
 
-@dataclass(frozen=True, eq=False)
 class _Moments:
-    """Everything about the training rows that a fit needs, whatever its penalty."""
+    """Everything about the training rows that a fit needs, whatever its penalty, gathered part by part in one pass.
 
-    num_rows: int
-    mean: FloatArray
-    scale: FloatArray
-    intercept: FloatArray
-    gram: FloatArray
-    cross: FloatArray
+    Each part is centred on its own mean before its products are taken, and the distance between its mean and that of
+    the rows before it is added (Chan, Golub and LeVeque, 1983): nothing large is ever subtracted.
+    """
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self.mean = self.intercept = self.low = self.high = np.zeros(0)
+        self.gram = self.cross = np.zeros((0, 0))
+
+    def add(self, features: FloatArray, target: FloatArray) -> None:
+        """Count more rows in: float [N, D] and [N, 2]; N may be 0.
+
+        Raises:
+            ValueError: The shapes do not fit, or a value is not finite.
+        """
+        if features.ndim != 2 or target.shape != (len(features), 2):
+            raise ValueError(f"expected features [N, D] and target [N, 2], got {features.shape}, {target.shape}")
+        if not self.num_rows:
+            self._begin(features.shape[1])
+        if features.shape[1] != len(self.mean):
+            raise ValueError(f"expected features [N, {len(self.mean)}], got {features.shape}")
+        for rows in _blocks(len(features)):
+            self._add(features[rows].astype(np.float64), target[rows].astype(np.float64))
+
+    def scale(self) -> tuple[FloatArray, FloatArray]:
+        """Give each feature's deviation, 1 where it is constant, and what to multiply it by, 0 where it is."""
+        # A constant feature says nothing; its rounding must not be blown up to unit variance.
+        constant = self.high == self.low
+        scale = np.where(constant, 1.0, np.sqrt(np.diagonal(self.gram) / self.num_rows))
+        return scale, np.where(constant, 0.0, 1.0 / scale)
+
+    def _begin(self, num_features: int) -> None:
+        self.mean, self.intercept = np.zeros(num_features), np.zeros(2)
+        self.low, self.high = np.full(num_features, np.inf), np.full(num_features, -np.inf)
+        self.gram, self.cross = np.zeros((num_features, num_features)), np.zeros((num_features, 2))
+
+    def _add(self, features: FloatArray, target: FloatArray) -> None:
+        if not (np.isfinite(features).all() and np.isfinite(target).all()):
+            raise ValueError("a feature or a target is NaN or infinite")
+        self.low = np.minimum(self.low, features.min(axis=0))
+        self.high = np.maximum(self.high, features.max(axis=0))
+        mean, intercept = features.mean(axis=0), target.mean(axis=0)
+        centred = features - mean
+        share = len(features) / (self.num_rows + len(features))
+        step, step_target = mean - self.mean, intercept - self.intercept
+        self.gram += centred.T @ centred
+        self.gram += self.num_rows * share * np.outer(step, step)
+        self.cross += centred.T @ (target - intercept) + self.num_rows * share * np.outer(step, step_target)
+        self.mean, self.intercept = self.mean + share * step, self.intercept + share * step_target
+        self.num_rows += len(features)
 
 
-def fit_ridge(features: FloatArray, target: FloatArray, *, alpha: float) -> Ridge:
+def fit_ridge(rows: Iterable[Rows], *, alpha: float) -> Ridge:
     """Minimise mean squared error + alpha * |weights|^2 over standardised features, in closed form.
 
     The penalty is per row, so that one grid of alphas serves corpora of any size.
 
     Args:
-        features: One row per labelled step, float [N, D]; N >= 1.
-        target: (valence, arousal) per row, float [N, 2].
+        rows: Features and (valence, arousal) of labelled steps in parts, e.g. one per clip: float [N, D] and [N, 2].
+            Looked at once, one part in memory at a time; at least one row in all.
         alpha: Penalty, > 0.
 
     Returns:
@@ -88,24 +135,15 @@ def fit_ridge(features: FloatArray, target: FloatArray, *, alpha: float) -> Ridg
     Raises:
         ValueError: The shapes do not fit, a value is not finite, there is no row, or alpha <= 0.
     """
-    return _solve(_moments(features, target), alpha=alpha)
+    return _solve(_gather(rows), alpha=alpha)
 
 
-def choose_ridge(
-    train_features: FloatArray,
-    train_target: FloatArray,
-    dev_features: FloatArray,
-    dev_target: FloatArray,
-    *,
-    alphas: Sequence[float],
-) -> tuple[Ridge, list[float]]:
+def choose_ridge(train: Iterable[Rows], dev: Iterable[Rows], *, alphas: Sequence[float]) -> tuple[Ridge, list[float]]:
     """Fit one ridge per penalty on train and keep the one with the best mean CCC on dev.
 
     Args:
-        train_features: float [N, D].
-        train_target: float [N, 2].
-        dev_features: float [M, D]; rows of other people than train's (settled 7).
-        dev_target: float [M, 2].
+        train: Rows in parts, as `fit_ridge` takes them.
+        dev: Likewise; rows of other people than train's (settled 7).
         alphas: Penalties to try, each > 0; at least one. `ALPHAS` is the usual grid.
 
     Returns:
@@ -117,52 +155,42 @@ def choose_ridge(
     """
     if not alphas:
         raise ValueError("no alpha to choose from")
-    moments = _moments(train_features, train_target)
+    moments = _gather(train)
     fits = [_solve(moments, alpha=alpha) for alpha in alphas]
-    every = np.ones(len(dev_target), dtype=bool)
-    scores = [metrics.evaluate(fit.predict(dev_features), dev_target, every)["ccc_mean"] for fit in fits]
+    targets: list[FloatArray] = [np.zeros((0, 2))]
+    predictions: list[list[FloatArray]] = [[np.zeros((0, 2))] for _ in fits]
+    for features, target in dev:
+        targets.append(target)
+        for fit, answers in zip(fits, predictions, strict=True):
+            answers.append(fit.predict(features))
+    wanted = np.concatenate(targets)
+    every = np.ones(len(wanted), dtype=bool)
+    scores = [metrics.evaluate(np.concatenate(answers), wanted, every)["ccc_mean"] for answers in predictions]
     best = max(range(len(fits)), key=lambda index: (np.nan_to_num(scores[index], nan=-2.0), alphas[index]))
     return fits[best], scores
 
 
-def _moments(features: FloatArray, target: FloatArray) -> _Moments:
-    """Means, scales and the two products of the normal equations, in blocks of rows."""
-    if features.ndim != 2 or target.shape != (len(features), 2) or not len(features):
-        raise ValueError(f"expected features [N, D] and target [N, 2], got {features.shape}, {target.shape}")
-    num_rows, num_features = features.shape
-    if not np.isfinite(target).all() or not all(np.isfinite(features[rows]).all() for rows in _blocks(num_rows)):
-        raise ValueError("a feature or a target is NaN or infinite")
-    mean = features.mean(axis=0, dtype=np.float64)
-    intercept = target.mean(axis=0, dtype=np.float64)
-    gram, cross = np.zeros((num_features, num_features)), np.zeros((num_features, 2))
-    for rows in _blocks(num_rows):
-        centred = features[rows] - mean
-        gram += centred.T @ centred
-        cross += centred.T @ (target[rows] - intercept)
-    # A constant feature says nothing; its rounding must not be blown up to unit variance.
-    constant = np.ptp(features, axis=0) == 0
-    scale = np.where(constant, 1.0, np.sqrt(np.diagonal(gram) / num_rows))
-    informative = np.where(constant, 0.0, 1.0 / scale)
-    return _Moments(
-        num_rows=num_rows,
-        mean=mean,
-        scale=scale,
-        intercept=intercept,
-        gram=gram * np.outer(informative, informative),
-        cross=cross * informative[:, None],
-    )
+def _gather(rows: Iterable[Rows]) -> _Moments:
+    moments = _Moments()
+    for features, target in rows:
+        moments.add(features, target)
+    if not moments.num_rows:
+        raise ValueError("expected features [N, D] and target [N, 2] with at least one row, got none")
+    return moments
 
 
 def _solve(moments: _Moments, *, alpha: float) -> Ridge:
     """Solve the normal equations for one penalty."""
     if not alpha > 0:
         raise ValueError(f"alpha must be > 0, not {alpha}")
+    scale, informative = moments.scale()
+    gram = moments.gram * np.outer(informative, informative)
     penalty = alpha * moments.num_rows * np.eye(len(moments.mean))
     return Ridge(
         alpha=float(alpha),
         mean=moments.mean,
-        scale=moments.scale,
-        weights=np.linalg.solve(moments.gram + penalty, moments.cross).astype(np.float64, copy=False),
+        scale=scale,
+        weights=np.linalg.solve(gram + penalty, moments.cross * informative[:, None]).astype(np.float64, copy=False),
         intercept=moments.intercept,
     )
 

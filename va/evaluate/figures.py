@@ -104,7 +104,10 @@ class Plane(TypedDict):
 
 
 class Calibration(TypedDict):
-    """Mean annotation against mean prediction in bins of the prediction, [B] each; empty bins are left out."""
+    """Mean annotation against mean prediction in bins of the prediction, [B] each; empty bins are left out.
+
+    `low` and `high` are the quartiles of the annotation in the bin: its spread, not how sure its mean is.
+    """
 
     predicted: Floats
     annotated: Floats

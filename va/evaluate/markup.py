@@ -82,16 +82,18 @@ def script_json(value: object) -> str:
     return dumped.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def policy(scripts: Iterable[str]) -> str:
+def policy(scripts: Iterable[str], *, media: str | None = None) -> str:
     """Content security policy under which only the given scripts run and nothing is loaded.
 
     Args:
         scripts: The exact texts of the page's script elements.
+        media: Where video may come from, in the policy's own words, e.g. "blob:"; None for nowhere.
     """
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    played = f"media-src {media}; " if media else ""
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; {played}"
         "base-uri 'none'; form-action 'none'"
     )
 

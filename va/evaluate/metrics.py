@@ -1,4 +1,4 @@
-"""Agreement between predicted and annotated valence or arousal, with an interval (settled 6 and 8).
+"""Agreement between predicted and annotated valence or arousal (settled 8); how sure it is: `intervals.py`.
 
 Pure NumPy and without state, because training's validation and the final score must be the same code.
 Every function runs in three steps: validate, measure, answer. What is defined where a formula is not:
@@ -13,7 +13,7 @@ Variances are those of a population (divided by n), over all points given (`docs
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -24,12 +24,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 DIMENSIONS: Final = ("valence", "arousal")
 """What the columns of every [N, 2] array are."""
-
-INTERVAL_PERCENT: Final = (2.5, 97.5)
-"""Percentiles that bound the 95% interval."""
-
-ROUNDING: Final = 1e-13
-"""A sum of squares this much smaller than the squares it came from is rounding, not variation."""
 
 
 def ccc(prediction: npt.ArrayLike, target: npt.ArrayLike, mask: npt.ArrayLike | None = None) -> float:
@@ -140,13 +134,10 @@ def evaluate(prediction: npt.ArrayLike, target: npt.ArrayLike, mask: npt.ArrayLi
     return answer
 
 
-def clip_statistics(
+def ccc_over_clips(
     *, predictions: Sequence[FloatArray], targets: Sequence[FloatArray], masks: Sequence[BoolArray]
-) -> FloatArray:
-    """Reduce each clip to the sums from which the CCC of any pooling of clips follows.
-
-    The sums are taken after subtracting one value, the median of all targets that count, from both sides:
-    it lies within one standard deviation of their mean, so that nothing cancels that the CCC can see.
+) -> tuple[float, float, float]:
+    """CCC of valence, of arousal, and their mean over the points of all clips, concatenated.
 
     Args:
         predictions: One float [N, 2] per clip.
@@ -154,115 +145,58 @@ def clip_statistics(
         masks: One bool [N] per clip: the points that count.
 
     Returns:
-        float64 [clips, 2, 6]: for valence and arousal n, sum p, sum t, sum p^2, sum t^2, sum p t.
+        Values in [-1, 1]; NaN or 0.0 as the module docstring defines, the mean NaN where either is.
 
     Raises:
         ValueError: A clip's input is not as the module docstring asks, or the three differ in length.
     """
-    kept: list[tuple[FloatArray, FloatArray]] = []
+    kept = [np.zeros((0, 2, 2))]
     for prediction, target, mask in zip(predictions, targets, masks, strict=True):
         predicted, annotated, valid = validate(prediction, target, mask, columns=(2,))
-        kept.append((predicted[valid], annotated[valid]))
-    statistics = np.zeros((len(kept), 2, 6))
-    if not any(len(annotated) for _, annotated in kept):
-        return statistics
-    pooled_target = np.concatenate([annotated for _, annotated in kept])
-    # The lower median is one of the values, so that a constant target becomes exactly zero.
-    shift = np.quantile(pooled_target, 0.5, axis=0, method="lower")
-    for row, (predicted, annotated) in zip(statistics, kept, strict=True):
-        p, t = predicted - shift, annotated - shift
-        sums = [value.sum(axis=0) for value in (p, t, p * p, t * t, p * t)]
-        row[:] = np.stack([np.full(2, float(len(p))), *sums], axis=-1)
-    return statistics
+        kept.append(np.stack([predicted[valid], annotated[valid]]).transpose(1, 0, 2))
+    points = np.concatenate(kept)
+    valence, arousal = (ccc(points[:, 0, column], points[:, 1, column]) for column in range(2))
+    return valence, arousal, (valence + arousal) / 2.0
 
 
-def pooled_ccc(statistics: FloatArray) -> FloatArray:
-    """CCC from (sums of) clip statistics; agrees with `ccc` on the concatenated points to rounding.
+def per_clip(
+    *, predictions: Sequence[FloatArray], targets: Sequence[FloatArray], masks: Sequence[BoolArray]
+) -> list[dict[str, float]]:
+    """Measure every metric of each clip alone.
 
     Args:
-        statistics: float64 [..., 6] as `clip_statistics` orders them, summed over the pooled clips.
+        predictions: One float [N, 2] per clip.
+        targets: One float [N, 2] per clip.
+        masks: One bool [N] per clip: the points that count.
 
     Returns:
-        float64 [...]: values in [-1, 1], NaN where `ccc` would be.
+        The answer of `evaluate` for each clip.
+
+    Raises:
+        ValueError: A clip's input is not as the module docstring asks, or the three differ in length.
     """
-    count, sum_p, sum_t, sum_pp, sum_tt, sum_pt = np.moveaxis(statistics, -1, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean_p, mean_t = sum_p / count, sum_t / count
-        squares = (sum_pp + sum_tt) / count
-        # var_p + var_t + (mean_p - mean_t)^2 with the squares of the means already cancelled
-        denominator = squares - 2.0 * mean_p * mean_t
-        value = 2.0 * (sum_pt / count - mean_p * mean_t) / denominator
-    defined = (count >= 2) & (denominator > ROUNDING * squares)
-    return np.where(defined, np.clip(value, -1.0, 1.0), np.nan)
+    return [evaluate(*clip) for clip in zip(predictions, targets, masks, strict=True)]
 
 
-def resample_counts(*, num_clips: int, resamples: int, seed: int) -> FloatArray:
-    """Draw bootstrap resamples: how often each clip is in each.
+def mean_over_clips(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Average each metric over the clips that have it.
+
+    A clip whose annotation and prediction are constant has no CCC of its own, so the means of two metrics may be
+    over different clips: the counts say so.
 
     Args:
-        num_clips: Clips drawn from, and drawn with replacement per resample; >= 1.
-        resamples: How many resamples; >= 1.
-        seed: Of the generator; the same seed draws the same clips.
+        found: The answer of `evaluate` for each clip.
 
     Returns:
-        float64 [resamples, num_clips] of whole numbers; every row sums to `num_clips`.
+        Every key of `evaluate` with the mean of the defined values (NaN where no clip has one), and the same key
+        after `undefined_` with how many clips were left out.
     """
-    drawn = np.random.default_rng(seed).integers(num_clips, size=(resamples, num_clips))
-    flat = (drawn + num_clips * np.arange(resamples)[:, None]).ravel()
-    counts = np.bincount(flat, minlength=resamples * num_clips).reshape(resamples, num_clips)
-    return counts.astype(np.float64)
-
-
-def resampled_ccc(statistics: FloatArray, *, resamples: int, seed: int) -> FloatArray:
-    """Pooled CCC of each bootstrap resample of the clips (settled 6).
-
-    Clips and not frames are resampled, because frames of one clip are nearly copies of each other. Clips
-    without a point that counts are left out.
-
-    Args:
-        statistics: float64 [clips, 2, 6] from `clip_statistics`.
-        resamples: How many resamples; >= 1.
-        seed: Of the resampling; models scored on the same clips with the same seed get the same resamples.
-
-    Returns:
-        float64 [resamples, 3]: valence, arousal and their mean; NaN where undefined, and with fewer than two clips.
-    """
-    used = statistics[statistics[:, 0, 0] > 0]
-    if len(used) < 2:
-        return np.full((resamples, 3), np.nan)
-    counts = resample_counts(num_clips=len(used), resamples=resamples, seed=seed)
-    values = pooled_ccc((counts @ used.reshape(len(used), -1)).reshape(resamples, 2, 6))
-    return np.column_stack([values, values.mean(axis=1)])
-
-
-def interval(values: FloatArray) -> tuple[float, float]:
-    """Bounds of the percentile 95% interval.
-
-    Args:
-        values: float64 [resamples]; undefined ones (NaN) are ignored.
-
-    Returns:
-        Low and high; NaN where no value is defined.
-    """
-    defined = values[~np.isnan(values)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.percentile(defined, INTERVAL_PERCENT)
-    return float(low), float(high)
-
-
-def bootstrap_ccc(statistics: FloatArray, *, resamples: int, seed: int) -> FloatArray:
-    """Percentile 95% interval of the pooled CCC when the clips are resampled with replacement (settled 6).
-
-    Args:
-        statistics: float64 [clips, 2, 6] from `clip_statistics`.
-        resamples: How many resamples; >= 1.
-        seed: Of the resampling; valence, arousal and mean share the same resamples.
-
-    Returns:
-        float64 [3, 2]: (low, high) of valence, arousal and their mean; NaN with fewer than two clips.
-    """
-    return np.array([interval(column) for column in resampled_ccc(statistics, resamples=resamples, seed=seed).T])
+    answer: dict[str, float] = {}
+    for name in (f"{metric}_{axis}" for metric in METRICS for axis in (*DIMENSIONS, "mean")):
+        defined = [clip[name] for clip in found if not math.isnan(clip[name])]
+        answer[name] = math.fsum(defined) / len(defined) if defined else float("nan")
+        answer[f"undefined_{name}"] = float(len(found) - len(defined))
+    return answer
 
 
 def validate(

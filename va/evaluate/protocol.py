@@ -15,7 +15,7 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from va.evaluate import metrics
+from va.evaluate import intervals, metrics
 from va.evaluate.metrics import BoolArray, FloatArray
 
 IntArray = npt.NDArray[np.int64]
@@ -35,13 +35,15 @@ class Score(TypedDict):
     `num_frames` counts the points that entered the CCC (frames under `abaw`, window ends under `paper`),
     `num_clips` the clips that have one. `coverage`, in [0, 1] or NaN, is under `abaw` the share of validly
     labelled frames that have a prediction, and under `paper` the share of full windows whose end frame has
-    a valid label.
+    a valid label. `filled`, in [0, 1] or NaN, is the share of validly labelled frames whose prediction is not of
+    their own but filled in (`assemble.frames_from_series`); 0 under `paper`, which fills nothing.
     """
 
     ccc_valence: Figure
     ccc_arousal: Figure
     ccc_mean: Figure
     coverage: float
+    filled: float
     num_frames: int
     num_clips: int
 
@@ -57,6 +59,7 @@ class ClipFrames:
         target: (valence, arousal), float64 [F, 2]; anything where not valid.
         valid: The label is one (not -5), bool [F].
         covered: There is a prediction, bool [F].
+        filled: There is one, but a filled one and not the frame's own, bool [F]; never where not covered.
     """
 
     id: str
@@ -65,9 +68,12 @@ class ClipFrames:
     target: FloatArray
     valid: BoolArray
     covered: BoolArray
+    filled: BoolArray
 
     def __post_init__(self) -> None:
-        _check_steps(self.id, self.time_s, self.prediction, self.target, self.valid, self.covered)
+        _check_steps(self.id, self.time_s, self.prediction, self.target, self.valid, self.covered, self.filled)
+        if (self.filled & ~self.covered).any():
+            raise ValueError(f"{self.id}: a frame without a prediction cannot be a filled one")
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +189,7 @@ def score_abaw(clips: Sequence[ClipFrames], *, resamples: int, seed: int) -> Sco
         [clip.target for clip in clips],
         [clip.valid & clip.covered for clip in clips],
         num_expected=sum(int(clip.valid.sum()) for clip in clips),
+        num_filled=sum(int((clip.valid & clip.filled).sum()) for clip in clips),
         resamples=resamples,
         seed=seed,
     )
@@ -209,6 +216,7 @@ def score_paper(clips: Sequence[ClipWindows], *, resamples: int, seed: int) -> S
         [clip.target for clip in clips],
         [clip.valid for clip in clips],
         num_expected=sum(len(clip.valid) for clip in clips),
+        num_filled=0,
         resamples=resamples,
         seed=seed,
     )
@@ -220,29 +228,26 @@ def _score(
     scored: list[BoolArray],
     *,
     num_expected: int,
+    num_filled: int,
     resamples: int,
     seed: int,
 ) -> Score:
-    """Pool the scored points of all clips; coverage is their share of `num_expected`."""
-    sums = metrics.clip_statistics(predictions=predictions, targets=targets, masks=scored)
-    intervals = metrics.bootstrap_ccc(sums, resamples=resamples, seed=seed)
+    """Pool the scored points of all clips; coverage is their share of `num_expected`, as is that of the filled."""
+    sums = intervals.clip_statistics(predictions=predictions, targets=targets, masks=scored)
+    bounds = intervals.bootstrap_ccc(sums, resamples=resamples, seed=seed)
     # The point figures come from the plain metric; the sums only serve the resamples.
-    empty = np.zeros((0, 2))
-    prediction, target = (
-        np.concatenate([empty, *(values[mask] for values, mask in zip(side, scored, strict=True))])
-        for side in (predictions, targets)
-    )
-    values = [metrics.ccc(prediction[:, column], target[:, column]) for column in range(2)]
+    values = metrics.ccc_over_clips(predictions=predictions, targets=targets, masks=scored)
+    num_points = sum(int(mask.sum()) for mask in scored)
     valence, arousal, mean = (
-        Figure(value=value, low=float(low), high=float(high))
-        for value, (low, high) in zip((*values, sum(values) / 2.0), intervals, strict=True)
+        Figure(value=value, low=float(low), high=float(high)) for value, (low, high) in zip(values, bounds, strict=True)
     )
     return Score(
         ccc_valence=valence,
         ccc_arousal=arousal,
         ccc_mean=mean,
-        coverage=len(target) / num_expected if num_expected else float("nan"),
-        num_frames=len(target),
+        coverage=num_points / num_expected if num_expected else float("nan"),
+        filled=num_filled / num_expected if num_expected else float("nan"),
+        num_frames=num_points,
         num_clips=sum(bool(mask.any()) for mask in scored),
     )
 

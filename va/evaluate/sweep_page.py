@@ -11,10 +11,10 @@ from typing import Any
 
 from va import files
 from va.evaluate import markup, sweep_tables
+from va.evaluate.document import document
 from va.evaluate.markup import number, text
 from va.evaluate.report import DEMO_BANNER
 from va.evaluate.sweep_tables import Item, describe, interval, tuning
-from va.version import __version__
 
 _ROW_HEIGHT, _AXIS_HEIGHT = 78, 72
 """Pixels of a heat map's row, and of what stands below the rows."""
@@ -46,9 +46,6 @@ def render(results: Item) -> str:
     Returns:
         One HTML document that refers to nothing outside itself.
     """
-    from plotly.offline import get_plotlyjs
-
-    scripts = {"plotly": str(get_plotlyjs()), "script": markup.template("sweep.js")}
     maps = heat_maps(results)
     facts = {
         "corpus": results["corpus"]["name"] + (" (synthetic)" if results["corpus"]["synthetic"] else ""),
@@ -56,13 +53,10 @@ def render(results: Item) -> str:
         "ranked on": results["ranked_on"]["split"],
         "created": results["created"],
     }
-    demo = f'<div class="banner" role="note"><p>{text(DEMO_BANNER)}</p></div>'
+    title = f"Sweep of the region grid on {results['corpus']['name']}"
     first = results["cells"][0]
     parts = {
-        "policy": markup.policy(scripts.values()),
-        "title": text(f"Sweep of the region grid on {results['corpus']['name']}"),
-        "style": markup.template("report.css") + markup.template("sweep.css"),
-        "banner": demo if results["demo_encoders"] else "",
+        "title": text(title),
         "facts": markup.terms(facts.items()),
         "best": text(f"{describe(first)}, {tuning(first)}"),
         "cards": "".join(map(sweep_tables.card, ("valence", "arousal", "mean"), sweep_tables.scores(first))),
@@ -75,11 +69,15 @@ def render(results: Item) -> str:
         "pairs": sweep_tables.pairs(results),
         "published": sweep_tables.published(results),
         "provenance": markup.terms(_provenance(results)),
-        "footer": text(f"Written by va {__version__}. One self-contained file: it asks the network for nothing."),
-        "data": markup.script_json({"maps": maps, "range": _colours(maps)}),
-        **scripts,
     }
-    return markup.fill(markup.template("sweep.html"), parts)
+    return document(
+        title=title,
+        styles=("report.css", "sweep.css"),
+        banner=DEMO_BANNER if results["demo_encoders"] else "",
+        content=markup.fill(markup.template("sweep.html"), parts),
+        data={"maps": maps, "range": _colours(maps)},
+        scripts=("sweep.js",),
+    )
 
 
 def heat_maps(results: Item) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from va.evaluate import whiskers
 from va.evaluate.markup import number, text
 
 Item = Mapping[str, Any]
@@ -180,7 +181,7 @@ class _Axis:
     def labels(self) -> str:
         """The values of its ends."""
         anchors = ((self.low, "start", 0), (self.high, "end", 170))
-        return _svg(
+        return whiskers.svg(
             "".join(
                 f'<text x="{x}" y="18" style="text-anchor: {anchor}">{self.form(value)}</text>'
                 for value, anchor, x in anchors
@@ -195,12 +196,7 @@ class _Axis:
         if figure["low"] is not None:
             low, high = self.at(figure["low"]), self.at(figure["high"])
             drawn += f'<line class="range" x1="{low}" x2="{high}" y1="11" y2="11"/>'
-        return _svg(drawn + f'<circle cx="{self.at(figure["value"])}" cy="11" r="4.5"/>')
-
-
-def _svg(content: str) -> str:
-    # Hidden from assistive technology: the numbers beside it say the same.
-    return f'<svg class="whisker" viewBox="0 0 170 22" aria-hidden="true">{content}</svg>'
+        return whiskers.svg(drawn + f'<circle cx="{self.at(figure["value"])}" cy="11" r="4.5"/>')
 
 
 def _figure(figure: Item, form: Callable[[float], str] = number) -> str:

@@ -3,19 +3,22 @@
 Both are generators whose memory does not grow with the length of the file.
 """
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 from numpy.typing import NDArray
 
-from va.data import media, timeline
+from va.data import media, showing, timeline
 from va.errors import VAError
+
+if TYPE_CHECKING:  # not subscriptable at run time
+    from av.audio.stream import AudioStream
+    from av.packet import Packet
 
 SAMPLE_RATE_HZ: Final = 16_000
 """Rate of the waveform that audio encoders see (F2: AST's)."""
@@ -47,15 +50,15 @@ def frames_at_cells(
     """
     centers = timeline.cell_centers(timeline.num_cells(duration_s))
     cell = 0
-    screen = cache(partial(_rgb, None))  # converts what is on it once, when first asked
-    for time_s, frame in media.timed_pictures(path, threads=threads, beat=beat):
+    screen = cache(partial(to_rgb, None))  # converts what is on it once, when first asked
+    for time_s, frame in showing.timed_pictures(path, threads=threads, beat=beat):
         while cell < len(centers) and not timeline.is_presented(time_s, centers[cell]):
             yield screen()
             cell += 1
         if cell == len(centers):
             return
         media.require_size(frame.width, frame.height, path)
-        screen = cache(partial(_rgb, frame))
+        screen = cache(partial(to_rgb, frame))
     for _ in range(cell, len(centers)):
         yield screen()
 
@@ -82,11 +85,6 @@ def waveform_blocks(path: Path, *, duration_s: float, beat: Callable[[], None]) 
     """
     position, end = 0, round(duration_s * SAMPLE_RATE_HZ)
     for start, block in _placed_blocks(path, beat):
-        if not (np.abs(block) <= _LOUDEST).all():
-            raise VAError(
-                f"{path}: its sound has values that are not finite, or beyond a million times full scale",
-                "Write the sound again, for example as 16-bit PCM or AAC.",
-            )
         while position < min(start, end):
             silence = np.zeros(min(start, end, position + SAMPLE_RATE_HZ) - position, np.float32)
             position += len(silence)
@@ -99,17 +97,28 @@ def waveform_blocks(path: Path, *, duration_s: float, beat: Callable[[], None]) 
             return
 
 
-def _rgb(frame: av.VideoFrame | None) -> NDArray[np.uint8] | None:
+def to_rgb(frame: av.VideoFrame | None) -> NDArray[np.uint8] | None:
+    """Convert a picture to uint8 [height, width, 3] RGB, turned upright; None is no picture and stays None."""
     if frame is None:
         return None
     rgb = frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
+    return np.ascontiguousarray(upright(rgb, frame))
+
+
+def upright(rgb: NDArray[np.uint8], frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """Turn a frame's picture as the frame says that it is shown.
+
+    Args:
+        rgb: uint8 [height, width, 3] at any scale.
+        frame: The frame it was made from.
+    """
     side_data = cast(Mapping[str, Any], frame.side_data)
-    if "DISPLAYMATRIX" in side_data:
-        rgb = _upright(rgb, np.frombuffer(side_data["DISPLAYMATRIX"], np.int32))
-    return np.ascontiguousarray(rgb)
+    if "DISPLAYMATRIX" not in side_data:
+        return rgb
+    return _turned(rgb, np.frombuffer(side_data["DISPLAYMATRIX"], np.int32))
 
 
-def _upright(rgb: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+def _turned(rgb: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Turn and mirror a picture as its display matrix says (ISO 14496-12, 8.2.2.3), to the nearest quarter turn.
 
     The matrix sends the stored point (x, y) to (a x + c y, b x + d y), with x to the right and y down.
@@ -128,50 +137,80 @@ def _placed_blocks(path: Path, beat: Callable[[], None]) -> Iterator[tuple[int, 
         stream = media.sound_stream(container, path)
         if stream is None:
             return
-        frames = (frame for packet in media.packets(container, stream, beat=beat) for frame in packet.decode())
-        for (_, start_s), run in itertools.groupby(frames, key=_Runs(media.origin_s(container))):
-            position = round(start_s * SAMPLE_RATE_HZ)
-            for block in _resampled(run):
+        decoder = SoundDecoder(media.origin_s(container), name=path)
+        for packet in media.packets(container, stream, beat=beat):
+            for placed in decoder.take(packet):
                 beat()
-                yield position, block
-                position += len(block)
+                yield placed
+        yield from decoder.end()
 
 
-class _Runs:
-    """Tells runs of frames apart that follow each other in one format without gap or overlap.
+class SoundDecoder:
+    """Decodes the packets of a stream of sound to mono at 16 kHz, each block with its place.
+
+    Frames that follow each other in one format without gap or overlap are resampled in one run.
 
     Args:
         origin_s: Time 0 of the clip on the frames' clock, in seconds.
+        name: What errors call the medium.
     """
 
-    def __init__(self, origin_s: float) -> None:
+    def __init__(self, origin_s: float, *, name: Path | str) -> None:
+        self._name = name
         self._origin_s = origin_s
         self._format: tuple[str, str, int] | None = None
-        self._number = 0
         self._start_s = 0.0
         self._samples = 0
+        self._resampler: AudioResampler | None = None
+        self._position = 0
 
-    def __call__(self, frame: av.AudioFrame) -> tuple[int, float]:
-        """Give the number of the frame's run, and when the run starts in seconds on the clip's clock."""
+    def take(self, packet: "Packet[AudioStream]") -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Decode a packet.
+
+        Yields:
+            The sample, counted from time 0, at which a block starts, and float32 [samples].
+
+        Raises:
+            VAError: Samples are not finite, or beyond a million times full scale.
+        """
+        for frame in packet.decode():
+            if self._begins_run(frame):
+                yield from self._resample(None)
+                self._resampler = AudioResampler(format="fltp", rate=SAMPLE_RATE_HZ)
+                self._position = round(self._start_s * SAMPLE_RATE_HZ)
+            frame.pts = None  # the resampler then counts samples instead of filling small gaps
+            yield from self._resample(frame)
+
+    def end(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Give out what is left after the last packet, as `take` does."""
+        yield from self._resample(None)
+        self._resampler = None
+
+    def _begins_run(self, frame: av.AudioFrame) -> bool:
         kind = (frame.format.name, frame.layout.name, frame.rate)
         due_s = self._start_s + (self._samples / self._format[2] if self._format else 0.0)
         time_s = due_s if frame.time is None else frame.time - self._origin_s
         jumps = self._format is None or abs(time_s - due_s) > _JITTER_S
-        if jumps or kind != self._format:
-            self._number += 1
+        begins = jumps or kind != self._format
+        if begins:
             self._start_s = time_s if jumps else due_s
             self._format, self._samples = kind, 0
         self._samples += frame.samples
-        return self._number, self._start_s
+        return begins
 
-
-def _resampled(frames: Iterator[av.AudioFrame]) -> Iterator[NDArray[np.float32]]:
-    """Convert frames of one format to mono at 16 kHz, as many seconds as they last."""
-    resampler = AudioResampler(format="fltp", rate=SAMPLE_RATE_HZ)
-    for frame in frames:
-        frame.pts = None  # the resampler then counts samples instead of filling small gaps
-        yield from map(_mono, resampler.resample(frame))
-    yield from map(_mono, resampler.resample(None))
+    def _resample(self, frame: av.AudioFrame | None) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Convert a frame, or what the run's last ones left in the resampler: as many seconds as they last."""
+        if self._resampler is None:
+            return
+        for resampled in self._resampler.resample(frame):
+            block = _mono(resampled)
+            if not (np.abs(block) <= _LOUDEST).all():
+                raise VAError(
+                    f"{self._name}: its sound has values that are not finite, or beyond a million times full scale",
+                    "Write the sound again, for example as 16-bit PCM or AAC.",
+                )
+            yield self._position, block
+            self._position += len(block)
 
 
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:

@@ -20,9 +20,20 @@ from va.errors import VAError
 from va.extract import pictures
 from va.extract.config import BASELINES, HUGGING_FACE, OPEN_CLIP, ExtractConfig
 from va.extract.decode import SAMPLE_RATE_HZ
+from va.extract.pictures import Sees
 from va.extract.spectrum import Spectrum
 
-NAMES: Final = ("clip-vit-b-16", "clip-vit-b-32", "ast", "logmel", "tiny-clip", "tiny-ast", "pixels", "loudness")
+NAMES: Final = (
+    "clip-vit-b-16",
+    "clip-vit-b-32",
+    "ast",
+    "logmel",
+    "tiny-clip",
+    "tiny-ast",
+    "pixels",
+    "loudness",
+    "face-box",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +59,8 @@ class Encoder:
             float32.
         text_tower: CLIP only: texts -> the text tower with their words, for `va train --context`.
         tower: The network inside `encode`, which `--compile` compiles; None for an encoder without weights.
+        sees: frames only: what `transform` is given, the picture or, for `box`, where in the frame it was cut out
+            (`pictures.Picture`), float32 [5].
     """
 
     name: str
@@ -61,6 +74,7 @@ class Encoder:
     prototypes: Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]] | None = None
     text_tower: Callable[[Sequence[str]], TowerContent] | None = None
     tower: nn.Module | None = None
+    sees: Sees = "picture"
 
 
 def make_identity(
@@ -200,10 +214,11 @@ def _load(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
         from va.extract import logmel
 
         return logmel.build(config)
-    if name in ("pixels", "loudness"):
+    if name in ("pixels", "loudness", "face-box"):
         from va.extract import trivial
 
-        return trivial.pixels(config) if name == "pixels" else trivial.loudness(config)
+        make = {"pixels": trivial.pixels, "loudness": trivial.loudness, "face-box": trivial.face_box}
+        return make[name](config)
     raise VAError(
         f"--encoders: there is no encoder '{name}'", f"Choose from {', '.join(NAMES)}, open_clip:MODEL/TAG, hf:MODEL."
     )

@@ -88,7 +88,7 @@ class Extraction:
         """
         started = time.perf_counter()
         fronts = [
-            Front(name=name, kind=each.kind, transform=each.transform, spectrum=each.spectrum)
+            Front(name=name, kind=each.kind, transform=each.transform, spectrum=each.spectrum, sees=each.sees)
             for name, each in self._encoders.items()
         ]
         try:

@@ -48,11 +48,20 @@ class Crop:
         rgb: uint8 [side, side, 3] RGB at the frame's own resolution; beyond the frame its edge is repeated.
         box: Left, top, right, bottom of the crop in the frame's pixels, for drawing; may reach beyond the frame.
         score: The detector's, in [0, 1]; None where the face was not found and the box was held.
+        frame_size: Width and height of the frame in pixels.
     """
 
     rgb: NDArray[np.uint8]
     box: Box
     score: float | None
+    frame_size: tuple[int, int]
+
+    @property
+    def row(self) -> NDArray[np.float32]:
+        """The box as shares of the frame's width and height, then the score, 0 where held: float32 [5]."""
+        width, height = self.frame_size
+        left, top, right, bottom = self.box
+        return np.array([left / width, top / height, right / width, bottom / height, self.score or 0.0], np.float32)
 
 
 class FaceTracker:
@@ -119,7 +128,8 @@ class FaceTracker:
         side = max(1, round(self._size))
         box = (float(left), float(top), float(left + side), float(top + side))
         score = None if face is None else face.score
-        return Crop(rgb=cut_square(rgb, left=left, top=top, side=side), box=box, score=score)
+        cut = cut_square(rgb, left=left, top=top, side=side)
+        return Crop(rgb=cut, box=box, score=score, frame_size=(rgb.shape[1], rgb.shape[0]))
 
     def _choose(self, faces: list[Face]) -> Face | None:
         faces = sorted(faces, key=lambda face: -_area(face.box))

@@ -58,6 +58,11 @@ def grey_picture(rgb: NDArray[Any], *, side: int) -> NDArray[np.float32]:
     return small / np.float32(255)
 
 
+def box_row(box: NDArray[Any]) -> NDArray[np.float32]:
+    """Pass a face's box on as it is, float32 [5]."""
+    return np.asarray(box, np.float32)
+
+
 def pad_rows(rows: NDArray[Any], *, length: int, bins: int, value: float) -> NDArray[np.float32]:
     """Bring a window's rows to one length.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,21 @@ from va.extract import decode, detect, faces
 from va.extract.config import ExtractConfig
 from va.extract.detect import Detector
 from va.extract.watch import Watch
+
+Sees = Literal["picture", "box"]
+"""What of a `Picture` an encoder is given."""
+
+
+class Picture(NamedTuple):
+    """What encoders may look at in a cell.
+
+    Attributes:
+        rgb: uint8 [height, width, 3] RGB.
+        box: Where in the frame it was cut out, float32 [5] (`faces.Crop.row`); None unless a detector found it.
+    """
+
+    rgb: NDArray[np.uint8]
+    box: NDArray[np.float32] | None
 
 
 def identity(config: ExtractConfig) -> dict[str, Any]:
@@ -52,7 +67,7 @@ class Pictures:
                 "Name the folder that holds one folder of images per clip, e.g. cropped_aligned.",
             )
 
-    def of(self, path: Path, *, clip_id: str, info: media.MediaInfo) -> Iterator[NDArray[np.uint8] | None]:
+    def of(self, path: Path, *, clip_id: str, info: media.MediaInfo) -> Iterator[Picture | None]:
         """Yield the picture of each cell in turn.
 
         Args:
@@ -61,7 +76,7 @@ class Pictures:
             info: The medium's, from `media.probe`.
 
         Yields:
-            uint8 [height, width, 3] RGB; None masks the cell: no frame, no face or no crop.
+            The picture; None masks the cell: no frame, no face or no crop.
 
         Raises:
             VAError: The medium or a crop cannot be read.
@@ -72,14 +87,14 @@ class Pictures:
             crops = faces.crops_at_cells(folder, frame_time_s=info.frame_time_s, duration_s=info.duration_s)
             for picture in self._watch.each("decode", crops):
                 self._watch.beat()
-                yield picture
+                yield _whole(picture)
             return
         frames = self._watch.each(
             "decode",
             decode.frames_at_cells(path, duration_s=info.duration_s, threads=self._threads, beat=self._watch.beat),
         )
         if self._detector is None:
-            yield from frames
+            yield from map(_whole, frames)
             return
         followed = faces.follow(
             frames,
@@ -90,10 +105,14 @@ class Pictures:
             hold_s=faces.HOLD_S,
         )
         for crop in self._watch.each("faces", followed):
-            yield None if crop is None else crop.rgb
+            yield None if crop is None else Picture(crop.rgb, crop.row)
 
     def files_of(self, clip_id: str) -> tuple[Path, ...]:
         """List the files besides the medium that a clip's pictures come from, sorted."""
         if self._config.faces != "crops" or self._config.crops is None:
             return ()
         return tuple(sorted((self._config.crops / clip_id).glob("*.jpg")))
+
+
+def _whole(rgb: NDArray[np.uint8] | None) -> Picture | None:
+    return None if rgb is None else Picture(rgb, None)

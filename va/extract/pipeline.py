@@ -6,7 +6,7 @@ with a video nor with the corpus. A clip that fails leaves a record in `FEATURES
 others; a second run redoes what is missing, damaged or made from another source, and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,16 +58,21 @@ class Summary:
 
 
 @torch.inference_mode()
-def run(config: ExtractConfig, *, progress: Report, stopping: Callable[[], bool] = lambda: False) -> Summary:
+def run(
+    config: ExtractConfig,
+    *,
+    progress: Report,
+    stopping: Callable[[], bool] = lambda: False,
+    loaded: Sequence[Encoder] | None = None,
+) -> Summary:
     """Extract every clip of a corpus, or of a part of it, with every chosen encoder.
-
-    A script that calls it does so below `if __name__ == "__main__":`, because reader processes load the script again,
-    as multiprocessing's do.
 
     Args:
         config: The stage's settings.
         progress: Called now and then with (clips done, clips in all, a line for a person).
         stopping: Asked before each clip; True ends the run as if there were no more clips.
+        loaded: Encoders that `encoders.build` made with these settings, for one who extracts often; None loads those
+            that are chosen.
 
     Raises:
         VAError: The corpus or an encoder's weights cannot be had, and nothing is written; or the store cannot be
@@ -76,7 +81,8 @@ def run(config: ExtractConfig, *, progress: Report, stopping: Callable[[], bool]
     corpus = Corpus.load(config.corpus)
     device = choose_device(config.device)
     Pictures(config, threads=1, watch=Watch(stall_s=0))  # a detector that cannot be loaded must not end a reader
-    loaded = [encoders.build(name, config=config, device=device) for name in config.chosen]
+    if loaded is None:
+        loaded = [encoders.build(name, config=config, device=device) for name in config.chosen]
     for encoder in loaded:  # two folders may have one name
         if sum(other.name == encoder.name for other in loaded) > 1:
             raise VAError(f"--encoders: two of them are called '{encoder.name}'", "Rename a folder or name one only.")

@@ -7,9 +7,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any, Final, TypeAlias
 
 from numpy.typing import NDArray
@@ -96,13 +99,8 @@ class Reader:
     """
 
     def __init__(self, config: ExtractConfig, fronts: list[Front], *, threads: int) -> None:
-        context = _context()
         self._stall_s = config.stall_s
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=reading.serve, args=(theirs, config, fronts, threads), daemon=True)
-        with _STARTING, _environment(dict.fromkeys(_ONE_THREAD, "1")):  # its libraries would start a thread per core
-            self._process.start()
-        theirs.close()
+        self._connection, self._process = start(reading.serve, config, fronts, threads)
 
     def read(self, clip: Clip, lacking: Lacking) -> Iterator[tuple[Event, dict[str, float]]]:
         """Yield a clip's events, each with the seconds that the process has been busy so far.
@@ -171,15 +169,51 @@ class Reader:
             raise ReaderError(f"its reader process sent {error}") from None
 
     def _obituary(self) -> str:
-        self._process.join(10)
-        code = self._process.exitcode
-        if code == -signal.SIGALRM:
-            return f"decoding made no progress for {self._stall_s:g} s (--stall-s)"
-        if code == -signal.SIGKILL:
-            return "decoding was killed, probably because memory ran out"
-        if code is not None and code < 0:
-            return f"the decoder crashed ({signal.Signals(-code).name})"
-        return f"the reader process ended with exit code {code}"
+        return obituary(self._process, stall_s=self._stall_s)
+
+
+def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
+    """Start a process that may look at untrusted media.
+
+    Args:
+        target: A function at the top of a module; gets one end of a pipe, then `arguments`.
+        arguments: Anything that pickle carries.
+
+    Returns:
+        The other end of the pipe, and the process; both are the caller's to close.
+    """
+    context = _context()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
+    # Its libraries would start a thread per core, and multiprocessing would run the user's script again in it.
+    with _STARTING, _environment(dict.fromkeys(_ONE_THREAD, "1")), _nameless_main():
+        process.start()
+    theirs.close()
+    return ours, process
+
+
+def obituary(process: Any, *, stall_s: float) -> str:
+    """Say why a process that looked at media has ended."""
+    process.join(10)
+    code = process.exitcode
+    if code == -signal.SIGALRM:
+        return f"decoding made no progress for {stall_s:g} s (--stall-s)"
+    if code == -signal.SIGKILL:
+        return "decoding was killed, probably because memory ran out"
+    if code is not None and code < 0:
+        return f"the decoder crashed ({signal.Signals(-code).name})"
+    return f"the reader process ended with exit code {code}"
+
+
+@contextlib.contextmanager
+def _nameless_main() -> Iterator[None]:
+    """Hide where the main module came from, so that a script needs no `if __name__ == "__main__":`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _context() -> Any:

@@ -26,9 +26,9 @@ from va.data.features import Kind, Source
 from va.errors import VAError
 from va.extract import decode, spectrum
 from va.extract.config import ExtractConfig
-from va.extract.pictures import Pictures
+from va.extract.pictures import Pictures, Sees
 from va.extract.spectrum import Spectrum
-from va.extract.watch import Watch
+from va.extract.watch import Watch, limit_memory
 
 _GROUP_BYTES: Final = 2 << 20
 """Inputs are sent in groups of about this size: fewer messages, still little memory in the queues."""
@@ -49,12 +49,14 @@ class Front:
         kind: `frames` or `audio`.
         transform: As in `Encoder`.
         spectrum: As in `Encoder`; None for frames.
+        sees: As in `Encoder`.
     """
 
     name: str
     kind: Kind
     transform: Callable[[NDArray[Any]], NDArray[Any]]
     spectrum: Spectrum | None
+    sees: Sees = "picture"
 
 
 def send(connection: Connection, header: dict[str, Any], array: NDArray[Any] | None = None) -> None:
@@ -101,7 +103,7 @@ def serve(connection: Connection, config: ExtractConfig, fronts: Sequence[Front]
         signal.signal(number, signal.SIG_IGN)  # sent to a whole process group; the parent decides what is finished
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     cv2.setNumThreads(1)
-    _limit_memory(int(config.memory_gb * 1e9))
+    limit_memory(int(config.memory_gb * 1e9))
     watch = Watch(stall_s=config.stall_s)
     pictures = Pictures(config, threads=threads, watch=watch)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -127,20 +129,6 @@ def _answer(clip: "_Clip", fronts: Sequence[Front]) -> dict[str, Any]:
         message = f"{clip.path}: {type(error).__name__}: {error} (a defect of va; please report it)"
         return {"kind": "failed", "message": message}
     return {"kind": "end"}
-
-
-def _limit_memory(allowed: int) -> None:
-    """Let private writable memory grow by `allowed` bytes; beyond it allocations fail. Linux only."""
-    try:
-        import resource
-
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except (ImportError, OSError):
-        return  # no such limit on this system
-    now = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    most = now + allowed if hard == resource.RLIM_INFINITY else min(now + allowed, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 class _Clip:
@@ -183,10 +171,13 @@ class _Clip:
     def _see(self, info: media.MediaInfo, groups: "list[_Group]") -> None:
         if not groups:
             return
-        for cell, rgb in enumerate(self._pictures.of(self.path, clip_id=self._id, info=info)):
-            if rgb is not None:
-                for group in groups:
-                    group.add(cell, rgb, 0)
+        for cell, picture in enumerate(self._pictures.of(self.path, clip_id=self._id, info=info)):
+            if picture is None:
+                continue
+            for group in groups:
+                seen = picture.box if group.front.sees == "box" else picture.rgb
+                if seen is not None:
+                    group.add(cell, seen, 0)
         for group in groups:
             group.flush()
 
@@ -225,7 +216,7 @@ class _Group:
         self._counts: list[int] = []
 
     def add(self, row: int, raw: NDArray[Any], count: int) -> None:
-        """Transform one picture (cell `row`) or window (number `row`, `count` rows of spectrum)."""
+        """Transform one picture or box (cell `row`) or window (number `row`, `count` rows of spectrum)."""
         with self._watch.stage("transform"):
             self._inputs.append(self.front.transform(raw))
         self._rows.append(row)

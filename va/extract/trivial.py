@@ -1,6 +1,7 @@
-"""Encoders without weights: 16x16 grey pixels and loudness.
+"""Encoders without weights: 16x16 grey pixels, loudness, and where the face is.
 
-A ridge regression on them is reported beside every result, so that a reader sees what a triviality reaches.
+A ridge regression on the first two is reported beside every result, so that a reader sees what a triviality reaches;
+the third is for drawing the face's box, and for asking how much of an answer lies in where a head is.
 """
 
 from functools import partial
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from va.data.timeline import CELL_S, cells_in
+from va.errors import VAError
 from va.extract import inputs
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder, make_identity
@@ -71,4 +73,38 @@ def loudness(config: ExtractConfig) -> Encoder:
         encode=encode,
         spectrum=energy,
         valid_steps=valid_steps,
+    )
+
+
+def face_box(config: ExtractConfig) -> Encoder:
+    """Make the encoder of the followed face's box: left, top, right, bottom and score, 5 numbers per cell.
+
+    Edges are shares of the frame's width and height and may lie outside [0, 1]; as float16 they are exact to 0.0005.
+    It is the box that was cut out, margin and smoothing included. The score is the detector's in [0, 1], 0 where the
+    box was held because the face was not found.
+
+    Raises:
+        VAError: No face is looked for.
+    """
+    if config.faces != "detect":
+        raise VAError(
+            f"--encoders face-box: needs --faces detect, not {config.faces}", "Add --faces detect, or leave it out."
+        )
+
+    def encode(boxes: Tensor) -> Tensor:
+        return boxes
+
+    preprocessing = {"box": "left, top, right, bottom as shares of the frame, score; 0 where held"}
+    identity = make_identity(
+        "face-box", kind="frames", dim=5, weights="none", preprocessing=preprocessing, config=config
+    )
+    return Encoder(
+        name="face-box",
+        kind="frames",
+        # Trivial, so that `va train` does not take it for the features that a run is to learn from.
+        identity={**identity, "baseline": True},
+        dim=5,
+        transform=inputs.box_row,
+        encode=encode,
+        sees="box",
     )

@@ -1,12 +1,27 @@
-"""How long each stage is busy, and whether a decoder still lives. A leaf: standard library only."""
+"""How long each stage is busy, whether a decoder still lives, how much it may take. A leaf: standard library only."""
 
 import contextlib
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
+
+
+def limit_memory(allowed: int) -> None:
+    """Let private writable memory grow by `allowed` bytes; beyond it allocations fail. Linux only."""
+    try:
+        import resource
+
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except (ImportError, OSError):
+        return  # no such limit on this system
+    now = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData"))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most = now + allowed if hard == resource.RLIM_INFINITY else min(now + allowed, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 class Watch:

@@ -1,5 +1,4 @@
 """Settings of the ablations. Standard library only, so that `va --help` stays quick."""
-# ruff: noqa: RUF009 - the calls make dataclass fields, as in every config.py
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -55,7 +55,7 @@ def make_head(
     audio_dim: int,
     audio_cnn: bool,
     prototypes: torch.Tensor,
-    context_width: int,
+    context_width: int = 0,
 ) -> VAHead:
     """Build the head that a config describes; weights come from torch's current seed.
 

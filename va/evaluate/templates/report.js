@@ -1,139 +1,101 @@
-/* Draws the charts of an evaluation report from the JSON in #report-data. */
-"use strict";
+/* Draws the plane and the diagnostics of an evaluation, and starts all of its charts. */
 (() => {
-  const data = JSON.parse(document.getElementById("report-data").textContent);
-  const touch = matchMedia("(pointer: coarse)").matches;
-  const config = {
-    responsive: true,
-    displaylogo: false,
-    displayModeBar: touch ? false : "hover",
-    // A list of what is offered, because the default offers to upload the data to plotly.js' makers.
-    modeBarButtons: [["toImage"], ["resetScale2d"]],
-    showSendToCloud: false,
-    plotlyServerURL: "",
-  };
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  // Plotly reads a subset of HTML in every text; data is text, so its markup is shown, not read.
-  const literal = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-
-  const base = () => ({
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
-    hoverlabel: { bgcolor: colour("--panel"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--accent") },
-    dragmode: touch ? false : "zoom",
-    showlegend: true,
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const { colour, literal } = charts;
+  const config = charts.config([["toImage"]]);
+  const legend = { orientation: "h", x: 0, y: 1, yanchor: "bottom", itemwidth: 30 };
+  const line = (name, x, y, tone, more) => ({
+    name, x, y, mode: "lines+markers", line: { color: colour(tone), width: 2 }, marker: { size: 5, color: colour(tone) }, ...more,
   });
-  const axis = (more) => ({
-    gridcolor: colour("--grid"),
-    linecolor: colour("--line"),
-    zeroline: true,
-    zerolinecolor: colour("--line"),
-    zerolinewidth: 1,
-    ticks: "",
-    ...more,
-  });
+  const TONES = { valence: "--accent", arousal: "--second", mean: "--truth" };
+  const SYMBOLS = { valence: "circle", arousal: "diamond", mean: "square" };
 
-  const drawTrack = (element, clip) => {
-    const lines = ["valence", "arousal"].flatMap((name, index) => [
-      {
-        name: "annotation", legendgroup: "annotation", showlegend: index === 0,
-        x: clip.time_s, y: clip.target[index], yaxis: index ? "y2" : "y",
-        mode: "lines", line: { color: colour("--truth"), width: 1.4, dash: "3px,2px" },
-        hovertemplate: `${name} annotated %{y:.3f}<extra></extra>`,
-      },
-      {
-        name: "prediction", legendgroup: "prediction", showlegend: index === 0,
-        x: clip.time_s, y: clip.prediction[index], yaxis: index ? "y2" : "y",
-        mode: "lines", line: { color: colour("--accent"), width: 2 },
-        hovertemplate: `${name} predicted %{y:.3f}<extra></extra>`,
-      },
-    ]);
-    const shading = {
-      name: "no valid label", x: [null], y: [null], mode: "markers", hoverinfo: "skip",
-      marker: { symbol: "square", size: 12, color: colour("--shade") },
-    };
-    const values = lines.flatMap((line) => line.y).filter((value) => value !== null);
-    const limit = 1.05 * Math.max(1, ...values.map(Math.abs));
-    const side = (title, domain) => axis({
-      title: { text: title, standoff: 8 }, domain, range: [-limit, limit], tickvals: [-1, 0, 1], fixedrange: true,
-    });
-    return Plotly.react(element, clip.shaded.length ? [...lines, shading] : lines, {
-      ...base(),
-      margin: { l: 52, r: 8, t: 30, b: 44 },
-      hovermode: "x unified",
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", itemwidth: 30 },
-      xaxis: axis({ title: { text: "time (s)", standoff: 6 }, anchor: "y2", zeroline: false, hoverformat: ".2f" }),
-      yaxis: side("valence", [0.53, 1]),
-      yaxis2: side("arousal", [0, 0.47]),
-      shapes: clip.shaded.map(([from, to]) => ({
-        type: "rect", xref: "x", yref: "paper", x0: from, x1: to, y0: 0, y1: 1,
-        fillcolor: colour("--shade"), line: { width: 0 }, layer: "below",
-      })),
-    }, config);
-  };
-
-  const drawPlane = (element, plane) => {
-    const points = (name, values, marker) => ({
-      name, mode: "markers", x: values.map((value) => value[0]), y: values.map((value) => value[1]), marker,
-      hovertemplate: `${name}<br>valence %{x:.3f}<br>arousal %{y:.3f}<extra></extra>`,
-    });
+  const drawPlane = (element) => {
+    const { plane } = data;
+    const index = Number(element.dataset.index);
+    const root = (share) => (share === null ? null : Math.sqrt(share));
+    const marks = [0.04, 0.3, 0.9].map((part) => part * plane.top);
+    const middle = plane.edges.slice(1).map((edge, bin) => (edge + plane.edges[bin]) / 2);
     const split = (direction) => (value) => ({
-      type: "line", line: { color: colour("--muted"), width: 1, dash: "dot" }, layer: "below",
-      ...(direction === "x"
-        ? { x0: value, x1: value, y0: -1.05, y1: 1.05 }
-        : { y0: value, y1: value, x0: -1.05, x1: 1.05 }),
+      type: "line", line: { color: colour("--muted"), width: 1, dash: "dot" },
+      ...(direction === "x" ? { x0: value, x1: value, y0: -1, y1: 1 } : { y0: value, y1: value, x0: -1, x1: 1 }),
     });
-    const narrow = element.clientWidth < 480;
-    const side = (title, more) => axis({ title: { text: title, standoff: 6 }, range: [-1.05, 1.05], tickvals: [-1, -0.5, 0, 0.5, 1], constrain: "domain", ...more });
-    return Plotly.react(element, [
-      points("annotation", plane.points_target, {
-        symbol: "circle-open", size: 6, opacity: 0.55, color: colour("--truth"), line: { width: 1 },
-      }),
-      points("prediction", plane.points_prediction, { size: 5.5, opacity: 0.55, color: colour("--accent") }),
-      {
-        name: "region centre", mode: "markers", hoverinfo: "text",
-        x: plane.centers.map((center) => center[0]), y: plane.centers.map((center) => center[1]),
-        hovertext: plane.texts.map(literal),
-        marker: { symbol: "cross-thin-open", size: 11, color: colour("--ink"), line: { width: 1.5 } },
+    const side = (title, more) => charts.axis({
+      title: { text: title, standoff: 6 }, range: [-1, 1], tickvals: [-1, -0.5, 0, 0.5, 1], constrain: "domain", fixedrange: true, ...more,
+    });
+    return Plotly.react(element, [{
+      type: "heatmap", x: middle, y: middle, z: plane.densities[index].map((row) => row.map(root)), hoverongaps: false,
+      customdata: plane.densities[index].map((row) => row.map((share) => 100 * share)), zmin: 0, zmax: Math.sqrt(plane.top) || 1,
+      colorscale: [[0, colour("--panel")], [1, colour("--accent")]],
+      hovertemplate: "valence %{x:.2f}, arousal %{y:.2f}<br>%{customdata:.2f}% of the frames<extra></extra>",
+      colorbar: {
+        orientation: "h", thickness: 8, outlinewidth: 0, y: -0.14, yanchor: "top", ypad: 0, xpad: 0,
+        tickvals: marks.map(Math.sqrt), ticktext: marks.map((mark) => `${(100 * mark).toPrecision(2)}%`),
       },
-    ], {
-      ...base(),
-      margin: { l: 50, r: 8, t: 30, b: 44 },
+    }], charts.layout({
+      margin: { l: 46, r: 6, t: 6, b: 76 },
       hovermode: "closest",
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", itemwidth: 30 },
       xaxis: side("valence"),
       yaxis: side("arousal", { scaleanchor: "x", scaleratio: 1 }),
       shapes: [...plane.valence_splits.map(split("x")), ...plane.arousal_splits.map(split("y"))],
-      annotations: plane.labels.map((label, index) => ({
-        text: literal(label), x: plane.label_at[index][0], y: plane.label_at[index][1],
-        showarrow: false, yanchor: "top", yshift: -3, bgcolor: colour("--paper"), opacity: 0.85, borderpad: 1,
-        font: { size: narrow ? 10 : 12, color: colour("--ink") },
+      annotations: plane.labels.map((label, region) => ({
+        text: literal(label), x: plane.label_at[region][0], y: plane.label_at[region][1],
+        showarrow: false, yanchor: "top", yshift: -2, bgcolor: colour("--paper"), opacity: 0.8, borderpad: 1,
+        font: { size: element.clientWidth < 400 ? 10 : 11, color: colour("--ink") },
       })),
-    }, config);
+    }), config);
   };
 
-  const draw = () => {
-    for (const element of document.querySelectorAll(".chart.track")) {
-      drawTrack(element, data.clips[Number(element.dataset.index)]);
-    }
-    const square = document.querySelector(".chart.square");
-    if (square) drawPlane(square, data.plane);
+  const small = (element, traces, { x, y, ...more }) => Plotly.react(element, traces, charts.layout({
+    margin: { l: 50, r: 8, t: 28, b: 40 }, showlegend: true, legend, hovermode: "closest",
+    xaxis: charts.axis({ fixedrange: true, zeroline: false, ...x, title: { text: x.title, standoff: 6 } }),
+    yaxis: charts.axis({ fixedrange: true, ...y, title: { text: y.title, standoff: 6 } }),
+    ...more,
+  }), config);
+
+  const drawCalibration = (element) => {
+    const found = Object.entries(data.calibration);
+    const reach = 1.05 * Math.max(0.1, ...found.flatMap(([, one]) => [...one.predicted, ...one.annotated, ...one.low, ...one.high]).map(Math.abs));
+    return small(element, found.map(([name, one]) => line(name, one.predicted, one.annotated, TONES[name], {
+      marker: { size: 6, color: colour(TONES[name]), symbol: SYMBOLS[name] }, customdata: one.count,
+      error_y: {
+        type: "data", symmetric: false, thickness: 1.2, width: 0,
+        array: one.annotated.map((value, bin) => one.high[bin] - value),
+        arrayminus: one.annotated.map((value, bin) => value - one.low[bin]),
+      },
+      hovertemplate: `${name}: predicted %{x:.3f}, annotated %{y:.3f}<br>%{customdata:,} frames<extra></extra>`,
+    })), {
+      x: { title: "mean prediction", range: [-reach, reach], constrain: "domain" },
+      y: { title: "mean annotation", range: [-reach, reach], constrain: "domain", scaleanchor: "x" },
+      shapes: [{ type: "line", x0: -reach, y0: -reach, x1: reach, y1: reach, line: { color: colour("--muted"), width: 1, dash: "dot" } }],
+    });
   };
 
-  draw();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  const onPaper = (printing) => () => {
-    document.documentElement.classList.toggle("printing", printing);
-    if (printing) for (const details of document.querySelectorAll("details")) details.open = true;
-    draw();
-    for (const element of document.querySelectorAll(".chart")) {
-      // Script runs before the page has its printed size, so these repeat what the print style sheet says.
-      const printed = element.classList.contains("track") ? { width: 700, height: 230 } : { width: 385, height: 400 };
-      Plotly.relayout(element, printing ? printed : { width: null, height: null, autosize: true });
-    }
+  const drawOverTime = (element) => small(element, ["valence", "arousal"].map((name) => line(
+    name, data.over_time.time_s, data.over_time[`mae_${name}`], TONES[name], {
+      marker: { size: 6, color: colour(TONES[name]), symbol: SYMBOLS[name] }, customdata: data.over_time.count,
+      hovertemplate: `${name}: %{y:.3f} at %{x:.1f} s<br>%{customdata:,} frames<extra></extra>`,
+    },
+  )), { x: { title: "time into the clip (s)", rangemode: "tozero" }, y: { title: "mean absolute error", rangemode: "tozero" } });
+
+  const drawLag = (element) => small(element, ["valence", "arousal", "mean"].map((name) => line(
+    name, data.lag.shift_s, data.lag[`ccc_${name}`], TONES[name], {
+      marker: { size: 5, color: colour(TONES[name]), symbol: SYMBOLS[name] }, line: { color: colour(TONES[name]), width: 2, dash: { arousal: "6px,3px", mean: "2px,2px" }[name] ?? "solid" },
+      hovertemplate: `${name}: %{y:.3f} at %{x:.2f} s<extra></extra>`,
+    },
+  )), {
+    x: { title: "shift (s)", zeroline: true }, y: { title: "CCC", zeroline: false },
+    shapes: [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: data.lag.best_s, x1: data.lag.best_s, line: { color: colour("--ink"), width: 1 } }],
+    annotations: [{
+      text: `best ${data.lag.best_s.toFixed(2).replace("-", "\u2212")} s`, x: data.lag.best_s, yref: "paper", y: 0, yanchor: "bottom",
+      xanchor: data.lag.best_s > 0 ? "right" : "left", showarrow: false, font: { color: colour("--ink") },
+    }],
+  });
+
+  const DRAWERS = {
+    clip: panel.draw, square: drawPlane, calibration: drawCalibration, "over-time": drawOverTime, lag: drawLag,
   };
-  addEventListener("beforeprint", onPaper(true));
-  addEventListener("afterprint", onPaper(false));
+  const kind = (element) => Object.keys(DRAWERS).find((name) => element.classList.contains(name));
+  const PRINTED = { clip: { width: 690 }, square: { width: 335, height: 360 } };
+  charts.start((element) => DRAWERS[kind(element)](element), (element) => PRINTED[kind(element)] ?? { width: 222, height: 240 });
 })();

@@ -1,17 +1,7 @@
-/* Draws the heat maps of a sweep from the JSON in #sweep-data. */
-"use strict";
+/* Draws the heat maps of a sweep from the JSON in #data. */
 (() => {
-  const data = JSON.parse(document.getElementById("sweep-data").textContent);
-  const config = {
-    responsive: true,
-    displaylogo: false,
-    displayModeBar: matchMedia("(pointer: coarse)").matches ? false : "hover",
-    // A list of what is offered, because the default offers to upload the data to plotly.js' makers.
-    modeBarButtons: [["toImage"]],
-    showSendToCloud: false,
-    plotlyServerURL: "",
-  };
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const { colour } = charts;
 
   // Light enough at both ends for one dark colour of text, in the light and the dark page.
   const SCALE = [[0, "#f7f9fc"], [0.5, "#b9d7ed"], [1, "#56a8dc"]];
@@ -32,35 +22,14 @@
       texttemplate: narrow ? "<b>%{z:.3f}</b>" : "%{text}", hovertemplate: "%{customdata}<extra></extra>", hoverongaps: false,
       colorscale: SCALE, textfont: { color: INK, size: 13 }, zmin: data.range[0], zmax: data.range[1],
       colorbar: { thickness: 12, outlinewidth: 0, tickformat: ".3f", nticks: 5 },
-    }], {
-      paper_bgcolor: "rgba(0,0,0,0)",
+    }], charts.layout({
       plot_bgcolor: colour("--panel"),
-      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
-      hoverlabel: { bgcolor: colour("--panel"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--muted"), activecolor: colour("--accent") },
       margin: { l: 56, r: 8, t: 24, b: 48 },
-      dragmode: false,
       xaxis: side("outer centres", map.centers),
       yaxis: side("sigma", map.sigmas),
       shapes: map.marks.map(outline),
-    }, config);
+    }), charts.config([["toImage"]]));
   };
 
-  const drawAll = () => {
-    for (const element of document.querySelectorAll(".chart.heat")) draw(element, data.maps[Number(element.dataset.index)]);
-  };
-
-  drawAll();
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  const onPaper = (printing) => () => {
-    document.documentElement.classList.toggle("printing", printing);
-    if (printing) for (const details of document.querySelectorAll("details")) details.open = true;
-    drawAll();
-    for (const element of document.querySelectorAll(".chart.heat")) {
-      // Script runs before the page has its printed size, so this repeats what the print style sheet says.
-      Plotly.relayout(element, printing ? { width: 640 } : { width: null, autosize: true });
-    }
-  };
-  addEventListener("beforeprint", onPaper(true));
-  addEventListener("afterprint", onPaper(false));
+  charts.start((element) => draw(element, data.maps[Number(element.dataset.index)]), () => ({ width: 640 }));
 })();

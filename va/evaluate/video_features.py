@@ -1,0 +1,187 @@
+"""Videos -> features, by stage one itself: a corpus of these videos, made for the occasion, goes through its pipeline.
+
+So a video is decoded in a process of its own, limited in memory and time, in batches with the others, and one that
+fails costs only itself.
+"""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from va import files
+from va.data import corpus
+from va.data.corpus import Clip, Truth
+from va.data.features import FeatureStore
+from va.errors import VAError
+from va.evaluate import cells
+from va.evaluate.cells import Features
+from va.evaluate.predictors import BOX, LOUDNESS, AnyPredictor
+from va.extract import looking, pipeline
+from va.extract.looking import Seen
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What decoding may take; as in `ExtractConfig`."""
+
+    readers: int
+    stall_s: float
+    memory_gb: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A video and the name of everything that is made for it.
+
+    Args:
+        path: The medium.
+        name: Unique among its companions, whatever the case of letters; may hold any character.
+    """
+
+    path: Path
+    name: str
+
+
+def named(paths: Sequence[Path]) -> list[Named]:
+    """Name videos by their files; where two would have one name, the later ones get a number in front.
+
+    Raises:
+        VAError: A name is not UTF-8 text.
+    """
+    found: list[Named] = []
+    taken: set[str] = set()
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise VAError(f"{str(path)!r}: its name is not UTF-8 text", "Rename the file.") from None
+        name, number = path.stem, 1
+        while files.safe_name(name).casefold() in taken:
+            number += 1
+            name = f"{number}-{path.stem}"  # in front, because `_left` and `_right` at the end say who is meant
+        taken.add(files.safe_name(name).casefold())
+        found.append(Named(path=path, name=name))
+    return found
+
+
+@contextlib.contextmanager
+def extracted(
+    videos: Sequence[Named], predictor: AnyPredictor, *, limits: Limits, keep: Path | None, progress: Progress
+) -> Iterator[tuple[dict[str, "Video"], dict[str, VAError]]]:
+    """Extract videos; what they left on the disk goes when the block ends, unless it is to be kept.
+
+    Args:
+        videos: At least one.
+        predictor: Says what is needed.
+        limits: What decoding may take.
+        keep: Features folder, or None for a temporary one.
+        progress: Called with videos done, videos in all, and a line for a person.
+
+    Yields:
+        By name, the videos that could be read, and why the others could not.
+
+    Raises:
+        VAError: Weights are missing, or the disk cannot be written.
+    """
+    loaded = predictor.loaded
+    with tempfile.TemporaryDirectory(prefix="va-predict-") as scratch:
+        seen, failed = _look(videos, limits, progress)
+        out = keep or Path(scratch) / "features"
+        if seen:
+            config = dataclasses.replace(
+                predictor.config,
+                corpus=_corpus(Path(scratch), [video for video in videos if video.name in seen], seen),
+                out=out,
+                readers=limits.readers,
+                stall_s=limits.stall_s,
+                memory_gb=limits.memory_gb,
+            )
+            summary = pipeline.run(config, progress=progress, loaded=loaded)
+            failed |= {name: VAError(reason, looking.HINT) for name, reason in summary.failed.items()}
+            stores = {store.encoder: store for store in map(FeatureStore, summary.stores)}
+            found = {
+                video.name: Video(video, seen[video.name], stores, predictor)
+                for video in videos
+                if video.name in seen and video.name not in failed
+            }
+        else:
+            found = {}
+        yield found, failed
+
+
+class Video:
+    """One video that stage one could read.
+
+    Attributes:
+        path: The medium.
+        name: As in `Named`.
+        seen: What it is.
+    """
+
+    def __init__(self, video: Named, seen: Seen, stores: dict[str, FeatureStore], predictor: AnyPredictor) -> None:
+        self.path = video.path
+        self.name = video.name
+        self.seen = seen
+        self._stores = stores
+        self._predictor = predictor
+
+    def features(self) -> Features:
+        """Read what stage one found.
+
+        Raises:
+            VAError: A file is damaged, or the video changed while it was read.
+        """
+        loaded, config = self._predictor.loaded, self._predictor.config
+        face = self._stores[loaded[0].name].read(self.name)
+        voice = self._stores[loaded[1].name].read(self.name) if self._predictor.hears else None
+        loudness = self._stores[LOUDNESS].read(self.name)
+        count = len(face.values)
+        boxes = cells.boxes_of(self._stores[BOX].read(self.name)) if BOX in self._stores else None
+        return Features(
+            face=face,
+            voice=voice,
+            has_sound=cells.cells_with_sound(loudness, count=count, window_s=config.window_s, stride_s=config.stride_s),
+            silent=cells.is_silent(loudness),
+            boxes=boxes,
+            duration_s=self.seen.duration_s,
+        )
+
+
+def _look(videos: Sequence[Named], limits: Limits, progress: Progress) -> tuple[dict[str, Seen], dict[str, VAError]]:
+    seen: dict[str, Seen] = {}
+    failed: dict[str, VAError] = {}
+    for number, video in enumerate(videos):
+        progress(0, len(videos), f"opening {number + 1} of {len(videos)}")
+        try:
+            seen[video.name] = looking.look(video.path, memory_gb=limits.memory_gb, stall_s=limits.stall_s)
+        except VAError as error:
+            failed[video.name] = error
+    return seen, failed
+
+
+def _corpus(root: Path, videos: Sequence[Named], seen: dict[str, Seen]) -> Path:
+    """Write a manifest of videos that nobody has annotated."""
+    unknown = Truth(time_s=np.zeros(1), va=np.zeros((1, 2), np.float32), valid=np.zeros(1, np.bool_))
+    entries = [
+        (
+            Clip(
+                id=video.name,
+                media=video.path.resolve(),
+                split="test",
+                identity=video.name,
+                num_frames=1,
+                duration_s=seen[video.name].duration_s,
+            ),
+            unknown,
+        )
+        for video in videos
+    ]
+    media_root = Path(entries[0][0].media.anchor)
+    return corpus.save(root, name="videos", synthetic=False, media_root=media_root, entries=entries).path
