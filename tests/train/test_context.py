@@ -155,9 +155,11 @@ def test_a_run_keeps_the_prototypes_of_its_vectors_and_needs_no_tower(own: Small
     (store_of(own) / texttower.NAME).unlink()
     run = checkpoint.load_run(directory)
     inputs = predict.open_inputs(run, corpus=None, features_root=None)
-    found = predict.predict_clips(run, inputs, inputs.corpus.split("val"), device=CPU)
+    clips = inputs.corpus.split("val")
+    official = {"device": CPU, "fill": "interpolate", "label_shift_s": 0.0}
+    found = predict.predict_clips(run, inputs, clips, **official)
     run.head.region_head.prototypes.copy_(stored)
-    other = predict.predict_clips(run, inputs, inputs.corpus.split("val"), device=CPU)
+    other = predict.predict_clips(run, inputs, clips, **official)
     assert abs(found.raw.regions - other.raw.regions).max() > 1e-2, "the kept prototypes are what it answers with"
     assert abs(found.raw.va - other.raw.va).max() == 0
 
