@@ -119,7 +119,7 @@ def test_a_clip_is_what_evaluation_scores(small: Small, trained: dict[str, Path]
     loaded = checkpoint.load_run(trained[which])
     inputs = predict.open_inputs(loaded, corpus=None, features_root=None)
     clips = inputs.corpus.split("val")[:2]
-    scored = predict.predict_clips(loaded, inputs, clips, device=CPU)
+    scored = predict.predict_clips(loaded, inputs, clips, device=CPU, fill="interpolate", label_shift_s=0.0)
     predictor = va.load(trained[which], device="cpu")
     for each, frames in zip(clips, scored.frames, strict=True):
         answer = predictor.predict_clip(small.corpus, small.features, each.id)

@@ -23,6 +23,9 @@ COMMANDS = {
     "doctor",
     "signals",
     "cores",
+    "hub",
+    "hub_config",
+    "hub_pack",
 }
 ALLOWED = {
     "errors": set(),
@@ -34,6 +37,11 @@ ALLOWED = {
     "device": {"errors"},
     "weights": {"errors"},
     "doctor": {"weights"},
+    # Shares run directories, so it loads them, to be sure that what it sends or fetched is whole.
+    "hub": FOUNDATION | {"weights", "hub_pack"},
+    "hub_pack": FOUNDATION | {"train", "hub_card"},
+    "hub_card": {"weights"},
+    "hub_config": {"settings"},
     "signals": set(),
     "cores": set(),
     "data": FOUNDATION,
@@ -54,7 +62,7 @@ LEAVES = {
 RUN_READERS = ("predict", "score", "rows", "compare", "robustness", "selection", "tracks", "provenance")
 EXCEPTIONS = {
     **{f"va.evaluate.{name}": {"va.train.checkpoint"} for name in RUN_READERS},
-    "va.evaluate.ablation": {"va.train.seeds"},
+    "va.evaluate.row_scores": {"va.train.seeds"},
     # A copy of a video for its page is decoded as stage one decodes, in a process that is limited as its readers are.
     "va.evaluate.transcode": {"va.extract.decode"},
     "va.evaluate.preview": {"va.extract.watch"},
@@ -111,9 +119,11 @@ HEAVY = {
     "scipy",
     "plotly",
     "safetensors",
+    "huggingface_hub",
 }
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
+STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "hub_config"]
 STANDARD_ONLY += ["evaluate.predict_config"]
 STANDARD_ONLY += [f"commands.{file.stem}" for file in (ROOT / "commands").glob("[a-z]*.py")]
 

@@ -1,18 +1,34 @@
 """The command `va`: its commands in one group, and what becomes of errors. The commands are in `va/commands`."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from va import console
-from va.commands import corpora, features, heads, prediction, results, system  # noqa: F401 - importing adds their commands
+from va.commands import (  # noqa: F401 - importing adds their commands
+    comparing,
+    corpora,
+    features,
+    heads,
+    prediction,
+    results,
+    sharing,
+    system,
+)
 from va.commands.app import app
 from va.errors import VAError
 from va.version import __version__
 
 app.add_typer(corpora.corpus_app, name="corpus")
 app.add_typer(features.weights_app, name="weights")
+
+_ORDER: Final = (
+    *("demo", "doctor", "extract", "verify", "prompts", "import-features"),
+    *("train", "sweep-grid", "ablate", "compare-encoders", "evaluate", "predict", "push"),
+)
+"""Commands as help lists them: in the order of the work, not of the files that they stand in."""
+app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))
 
 # typer re-exports or vendors click depending on its version; this is click's base of all usage errors in either.
 _UsageError: Any = typer.BadParameter.__mro__[1]

@@ -18,9 +18,11 @@ import scipy.stats
 from small_corpus import Small
 
 from va import cli
+from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import ablation, ablation_page, intervals, predict, score
+from va.evaluate import ablation, ablation_page, intervals, predict, row_scores, score
 from va.evaluate.config import EvaluateConfig
+from va.evaluate.table_parts import between
 from va.train import planning, runs
 from va.train.config import TrainConfig
 
@@ -129,7 +131,7 @@ def test_the_interval_over_clips_resamples_clips_and_keeps_seeds(
             run, inputs, clips = predict.open_split(
                 out / trial["run"], split="val", corpus=small.corpus, features_root=small.features
             )
-            cpu = ablation.choose_device("cpu")
+            cpu = choose_device("cpu")
             predictions = predict.predict_clips(run, inputs, clips, device=cpu, fill="interpolate", label_shift_s=0.0)
             clips = predictions.frames
             counts = intervals.resample_counts(num_clips=len(clips), resamples=RESAMPLES, seed=0).astype(int)
@@ -238,8 +240,8 @@ def test_a_row_without_any_trial_has_no_figure(trained: tuple[Path, dict[str, An
 
 
 def test_an_undefined_ccc_is_no_figure_and_no_crash() -> None:
-    assert math.isnan(ablation._figure([0.5, math.nan], [np.zeros(3)] * 2, num_clips=8, limit=1)["value"])
-    one_clip = ablation._figure([0.5, 0.6], [np.full(3, math.nan)] * 2, num_clips=8, limit=1)
+    assert math.isnan(row_scores.figure_of([0.5, math.nan], [np.zeros(3)] * 2, num_clips=8, limit=1)["value"])
+    one_clip = row_scores.figure_of([0.5, 0.6], [np.full(3, math.nan)] * 2, num_clips=8, limit=1)
     assert one_clip["over_clips"] is None
     assert one_clip["over_seeds"] is not None
 
@@ -290,7 +292,7 @@ def test_the_page_says_what_is_theirs_and_what_is_ours(results: dict[str, Any]) 
     for form in ("end", "frames"):
         figure = row_of(results, "face")["forms"][form][ablation_page.HEADLINE[form]]["ccc_arousal"]
         assert ablation_page.number(figure["value"]) in page
-        assert ablation_page.between(figure["over_seeds"]) in page
+        assert between(figure["over_seeds"]) in page
 
 
 def test_what_else_must_be_said_is_said(results: dict[str, Any]) -> None:

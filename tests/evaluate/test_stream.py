@@ -100,7 +100,9 @@ class Made(NamedTuple):
     def offline(self, target: str, name: str) -> dict[float, NDArray[np.float64]]:
         """What the run says at each window's end: valence and arousal by time."""
         run = checkpoint.load_run(self.runs[target])
-        found = predict_clips(run, self.inputs[target], (self.clip(name),), device=CPU)
+        found = predict_clips(
+            run, self.inputs[target], (self.clip(name),), device=CPU, fill="interpolate", label_shift_s=0.0
+        )
         ends = found.windows.spans[0].end_time_s
         cells = found.windows.local_cells.numpy()
         last = (cells >= 0).sum(axis=1) - 1 if target == "frames" else np.zeros(len(cells), int)

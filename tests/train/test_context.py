@@ -9,10 +9,11 @@ import pytest
 import small_tower
 import torch
 from safetensors.torch import load_file
-from small_corpus import Small, build
+from small_corpus import FRAME_DIM, Small, build, identity
 from small_tower import WIDTH
 
 from va.data import prototypes, texttower
+from va.data.features import FeatureStore, Source
 from va.data.windows import WindowSet
 from va.errors import VAError
 from va.evaluate import predict
@@ -260,6 +261,18 @@ def test_the_identity_names_the_tower(own: Small, tmp_path: Path) -> None:
     (second,) = planning.plan([own.config(tmp_path, context=2)])
     assert first.identity["tower"] != second.identity["tower"]
     assert {name for name in first.identity if first.identity[name] != second.identity[name]} == {"tower"}
+
+
+def test_texts_of_another_encoder_bring_their_own_tower(own: Small, tmp_path: Path) -> None:
+    """A frame encoder without texts learns context through the tower of the encoder whose texts it borrows."""
+    mute = FeatureStore.create(own.features, identity("mute", "frames", FRAME_DIM))
+    eye = FeatureStore(store_of(own))
+    for clip in eye.clip_ids():
+        mute.write(clip, eye.read(clip), Source(size=1, digest="0"))
+    config = own.config(tmp_path / "runs", context=2, epochs=1, face_encoder="mute")
+    (directory,) = runs.train([config], epoch_done=quiet)
+    weights = load_file(directory / "model.safetensors")
+    torch.testing.assert_close(weights[PROTOTYPES], tower_of(own)(weights[CONTEXT]), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(

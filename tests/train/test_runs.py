@@ -140,7 +140,14 @@ def test_every_architecture_trains_loads_and_predicts(
 ) -> None:
     run = checkpoint.load_run(train(small.config(tmp_path, epochs=1, modalities=modalities, target=target)))
     inputs = predict.open_inputs(run, corpus=None, features_root=None)
-    found = predict.predict_clips(run, inputs, inputs.corpus.split("val"), device=torch.device("cpu"))
+    found = predict.predict_clips(
+        run,
+        inputs,
+        inputs.corpus.split("val"),
+        device=torch.device("cpu"),
+        fill="interpolate",
+        label_shift_s=0.0,
+    )
     assert found.raw.va.shape[1] == (20 if target == "frames" else 1)
     assert (np.abs(found.raw.va) <= 1).all()
     np.testing.assert_allclose(found.raw.regions.sum(axis=-1), 1, atol=1e-6)

@@ -82,7 +82,7 @@ def prompts(config: PromptsConfig) -> None:
         console.say(str(path))
 
 
-@app.command()
+@app.command("verify")
 def verify(features: Annotated[Path, typer.Argument(metavar="FEATURES", help="Features folder.")]) -> None:
     """Read every stored value again; exit code 0 only if all can be trusted."""
     from va.data.features import open_stores

@@ -16,8 +16,11 @@ def train(config: TrainConfig) -> None:
     with console.progress("loading libraries"):
         from va.train import ensemble, planning, runs
         from va.train.state import Epoch
+        from va.train.texts import texts_note
 
     configs = planning.expand(config)
+    if note := texts_note(config):
+        console.note(note)
 
     def epoch_done(trial: TrainConfig, line: Epoch) -> None:
         which = "" if len(configs) == 1 else f"seed {trial.seed} " + (f"fold {trial.fold} " if trial.folds else "")

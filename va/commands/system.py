@@ -11,7 +11,7 @@ from va.commands.app import app
 from va.errors import VAError
 
 
-@app.command()
+@app.command("demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the corpus, features, runs and the report.")],
     clips: Annotated[int, typer.Option(help="Clips to draw.")] = 48,
@@ -27,7 +27,7 @@ def demo(
     console.say(str(result.page))
 
 
-@app.command()
+@app.command("doctor")
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:

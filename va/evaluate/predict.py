@@ -56,6 +56,11 @@ def open_inputs(run: Run, *, corpus: Path | None, features_root: Path | None) ->
     Raises:
         VAError: Not there, or of another identity than those the run was trained on.
     """
+    if not run.info["corpus"]["path"] and (corpus is None or features_root is None):
+        raise VAError(
+            f"{run.directory}: was shared without its corpus and features",
+            "Name yours with --corpus and --features; features must come from the same encoders.",
+        )
     opened = Corpus.load(corpus or Path(run.info["corpus"]["path"]))
     stores = {}
     for name, digest in (("face", run.info["identity"]["face"]), ("voice", run.info["identity"]["voice"])):

@@ -13,7 +13,7 @@ from va.settings import argument, outside_digest, require
 class PredictConfig:
     """Which videos to predict, with what, and what to write."""
 
-    inputs: tuple[Path, ...] = argument()
+    inputs: tuple[Path, ...] = argument(label="RUN VIDEO")
     """A run directory that 'va train' printed and then any number of videos; with --zero-shot only videos."""
 
     out: Path | None = outside_digest(default=None)
@@ -96,7 +96,7 @@ class PredictConfig:
         require(bool(self.centers) and rising, option="--centers", value=self.centers, expected="rising numbers")
         if not self.videos:
             raise VAError(
-                "INPUTS: no video is named", "Give a run directory and then videos, or --zero-shot and only videos."
+                "RUN VIDEO: no video is named", "Give a run directory and then videos, or --zero-shot and only videos."
             )
         self._check_stream()
         for name in () if self.zero_shot else ("encoder", "texts", "centers", "scale"):

@@ -118,6 +118,8 @@ def ridge_rows(
     Raises:
         VAError: The corpus or the features lack a clip that the run was trained or selected on.
     """
+    if not loaded.info["train_clips"]:
+        return []  # a run that was shared does not say what to fit a baseline on
     stores = {store.encoder: store for store in features.open_stores(inputs.face.directory.parent)}
     trivial = [stores[name] for name in ("pixels", "loudness") if name in stores]
     wanted = [("Ridge on frozen embeddings", "no head", [inputs.face, inputs.voice])]

@@ -5,22 +5,19 @@ single prediction at the window's end, R2) and then with one per cell (settled 4
 `DIR/runs`; `va/evaluate/ablation.py` scores them and writes the page.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from va import settings
 from va.data import features
-from va.data.corpus import Corpus
 from va.data.features import FeatureStore, Kind
 from va.errors import VAError
-from va.train import planning, sweep
+from va.train import rows as engine
+from va.train import sweep
 from va.train.ablate_config import AblateConfig
-from va.train.config import TrainConfig
-from va.train.trials import train_most
+from va.train.rows import Form, Pair, train_rows
 
-Form = Literal["end", "frames"]
 FORMS: Final[tuple[Form, Form]] = ("end", "frames")
 """Targets that every row is trained for, in the order of settled 12."""
 
@@ -52,24 +49,16 @@ _BACKBONES: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """A row of a table, ours included.
+class Row(engine.Row):
+    """A row of the paper's tables, or ours beside them.
 
     Args:
-        name: What the paper calls it.
-        note: What it is, in a few words.
         published: The paper's CCC (F15 to F17); None for a row that the paper does not have.
         is_reference: The row that the others are compared with: the paper's best.
-        pair: Its frame and audio features.
-        changes: Its settings, where they are not `TrainConfig`'s defaults.
     """
 
-    name: str
-    note: str
     published: dict[str, float] | None
     is_reference: bool
-    pair: tuple[FeatureStore, FeatureStore]
-    changes: dict[str, Any]
 
 
 def run(config: AblateConfig, *, progress: Callable[[int, int, str], None]) -> dict[str, Any]:
@@ -88,21 +77,9 @@ def run(config: AblateConfig, *, progress: Callable[[int, int, str], None]) -> d
         VAError: Corpus, encoders or features are missing or do not fit, nothing is written then; or every trial failed.
     """
     rows = rows_of(config)
-    _check_reported(config, rows)
-    cells = list(itertools.product(rows, FORMS, config.seeds))
-    trials = [_trial(config, row, form, seed) for row, form, seed in cells]
-    directories, failures = train_most(
-        trials, progress=progress, say=lambda trial, line: f"{planning.describe(trial)}, {trial.target}"
-    )
-    found: list[dict[str, Any]] = [_describe(row) for row in rows]
-    failed = []
-    for (row, form, seed), directory in zip(cells, directories, strict=True):
-        name = directory.relative_to(config.out).as_posix()
-        if directory in failures:
-            reason = {"message": failures[directory].message, "fix": failures[directory].hint}
-            failed.append({"row": row.name, "target": form, "seed": seed, "run": name, **reason})
-        else:
-            found[rows.index(row)]["runs"][form].append({"seed": seed, "run": name})
+    found, failed = train_rows(config, rows, forms=FORMS, progress=progress)
+    for line, row in zip(found, rows, strict=True):
+        line |= {"published": row.published, "reference": row.is_reference}
     shown = [row.name for row in rows]
     absent = [{"name": name, **scores} for name, scores in _BACKBONES.values() if name not in shown]
     return {
@@ -126,7 +103,7 @@ def rows_of(config: AblateConfig) -> list[Row]:
     return _fusion_rows(pairs[0]) if config.table == 2 else _grid_rows(pairs[0])
 
 
-def find_pairs(config: AblateConfig) -> list[tuple[FeatureStore, FeatureStore]]:
+def find_pairs(config: AblateConfig) -> list[Pair]:
     """Open the encoders that were asked for or, without any, the paper's.
 
     Tables 2 and 3 take the only other encoder of a kind where the paper's is not there; table 1 compares encoders, so
@@ -159,7 +136,7 @@ def _store(config: AblateConfig, kind: Kind, name: str) -> FeatureStore:
     return features.choose_store(config.features, kind=kind, name=name, option="--pairs")
 
 
-def _backbone_row(pair: tuple[FeatureStore, FeatureStore], *, is_reference: bool) -> Row:
+def _backbone_row(pair: Pair, *, is_reference: bool) -> Row:
     encoders = (pair[0].encoder, pair[1].encoder)
     name, published = _BACKBONES.get(encoders, (" and ".join(encoders), None))
     return Row(
@@ -172,7 +149,7 @@ def _backbone_row(pair: tuple[FeatureStore, FeatureStore], *, is_reference: bool
     )
 
 
-def _fusion_rows(pair: tuple[FeatureStore, FeatureStore]) -> list[Row]:
+def _fusion_rows(pair: Pair) -> list[Row]:
     """Table 2 (F16), and a head for each modality alone."""
     words = {"attention": "attention", "gated": "gated", "hierarchical": "attn + gated"}
     rows = []
@@ -202,7 +179,7 @@ def _fusion_rows(pair: tuple[FeatureStore, FeatureStore]) -> list[Row]:
     return rows
 
 
-def _grid_rows(pair: tuple[FeatureStore, FeatureStore]) -> list[Row]:
+def _grid_rows(pair: Pair) -> list[Row]:
     """Table 3 (F17), and no region term."""
     rows = []
     for center, sigma in ((1.0, 0.6), sweep.DEFAULT):
@@ -228,46 +205,3 @@ def _grid_rows(pair: tuple[FeatureStore, FeatureStore]) -> list[Row]:
             changes={"region_weight": 0.0},
         ),
     ]
-
-
-def _check_reported(config: AblateConfig, rows: Sequence[Row]) -> None:
-    """Check what is only needed after training: the reported split's labels and features."""
-    corpus = Corpus.load(config.corpus)
-    clips = corpus.split(config.split)
-    labels = sum(int(corpus.truth(clip).valid.sum()) for clip in clips)
-    if labels < 2:
-        raise VAError(
-            f"{corpus.path}: the '{config.split}' clips ({len(clips)}) have {labels} valid labels, a CCC needs two",
-            "Choose another --split, or check the annotations (-5 is invalid).",
-        )
-    for store in {store.directory: store for row in rows for store in row.pair}.values():
-        for clip in clips:
-            store.stamp(clip.id)
-
-
-def _trial(config: AblateConfig, row: Row, form: Form, seed: int) -> TrainConfig:
-    common: dict[str, Any] = {
-        "corpus": config.corpus,
-        "features": config.features,
-        "out": config.out / "runs",
-        "select_on": config.select_on,
-        "epochs": config.epochs,
-        "learning_rate": config.learning_rate,
-        "batch_size": config.batch_size,
-        "stack": config.stack,
-        "device": config.device,
-    }
-    # Folders, because an encoder may be there with two identities.
-    common |= {"face_encoder": row.pair[0].directory.name, "voice_encoder": row.pair[1].directory.name}
-    return TrainConfig(**common, **row.changes, target=form, seed=seed)
-
-
-def _describe(row: Row) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "note": row.note,
-        "published": row.published,
-        "reference": row.is_reference,
-        "encoders": [store.encoder for store in row.pair],
-        "runs": {form: [] for form in FORMS},
-    }

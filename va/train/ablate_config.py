@@ -1,4 +1,4 @@
-"""Settings of the ablations. Standard library only, so that `va --help` stays quick."""
+"""Settings of the ablations and of every table of runs. Standard library only, so that `va --help` stays quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from va.train.config import HeadSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblateConfig:
-    """Which of the paper's tables to run again, on what; everything else is the paper's recipe."""
+class RowSettings:
+    """What every table of runs has: on what its rows are trained, with which seeds, and what is reported."""
 
     corpus: Path = argument()
     """Corpus manifest, or the folder that holds it."""
@@ -19,15 +19,8 @@ class AblateConfig:
     """Features folder that 'va extract' made."""
 
     out: Path = outside_digest()
-    """Folder for run directories, results.json and index.html; another table's page in it is replaced, its runs are
-    used again."""
-
-    table: int
-    """Table of the paper: 1 (backbones, F15), 2 (temporal model and fusion, F16) or 3 (region grid, F17)."""
-
-    pairs: tuple[str, ...] = ()
-    """Encoders as FRAME+AUDIO: two pairs for table 1, by default clip-vit-b-32+logmel,clip-vit-b-16+ast; one for the
-    others, by default clip-vit-b-16+ast or, for each that is not there, the only other one that is."""
+    """Folder for run directories, results.json and index.html; an earlier page in it is replaced, its runs are used
+    again."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of each row; a seed also draws dev."""
@@ -62,16 +55,41 @@ class AblateConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        require(self.table in (1, 2, 3), option="--table", value=self.table, expected="1, 2 or 3")
         for name in ("epochs", "learning_rate", "batch_size", "resamples"):
             value = getattr(self, name)
             require(value > 0, option="--" + name.replace("_", "-"), value=value, expected="a number above 0")
         require(self.stack >= 0, option="--stack", value=self.stack, expected="a number of at least 0")
         different = len(set(self.seeds)) == len(self.seeds) > 0
         require(different, option="--seeds", value=self.seeds, expected="different seeds, at least one")
-        for pair in self.pairs:
-            whole = len(pair.split("+")) == 2 and all(pair.split("+"))
-            require(whole, option="--pairs", value=pair, expected="FRAME+AUDIO, e.g. clip-vit-b-16+ast")
+
+
+def require_pairs(pairs: tuple[str, ...]) -> None:
+    """Check how pairs of encoders are written.
+
+    Raises:
+        VAError: One is not FRAME+AUDIO.
+    """
+    for pair in pairs:
+        whole = len(pair.split("+")) == 2 and all(pair.split("+"))
+        require(whole, option="--pairs", value=pair, expected="FRAME+AUDIO, e.g. clip-vit-b-16+ast")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateConfig(RowSettings):
+    """Which of the paper's tables to run again, on what; everything else is the paper's recipe."""
+
+    table: int
+    """Table of the paper: 1 (backbones, F15), 2 (temporal model and fusion, F16) or 3 (region grid, F17)."""
+
+    pairs: tuple[str, ...] = ()
+    """Encoders as FRAME+AUDIO: two pairs for table 1, by default clip-vit-b-32+logmel,clip-vit-b-16+ast; one for the
+    others, by default clip-vit-b-16+ast or, for each that is not there, the only other one that is."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        require(self.table in (1, 2, 3), option="--table", value=self.table, expected="1, 2 or 3")
+        require_pairs(self.pairs)
         wanted = 2 if self.table == 1 else 1
         require(
             not self.pairs or len(set(self.pairs)) == len(self.pairs) == wanted,

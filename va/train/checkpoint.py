@@ -141,12 +141,12 @@ def load_run(directory: Path) -> Run:
 
 
 def config_from(values: dict[str, Any]) -> TrainConfig:
-    """Rebuild a config from `run.json`.
+    """Rebuild a config from `run.json`; one that was shared has no paths, and nothing that loads it needs them.
 
     Raises:
         VAError: A value is out of range.
         TypeError: A setting is unknown or missing.
     """
-    paths = {name: Path(values[name]) for name in ("corpus", "features", "out")}
+    paths = {name: Path(values.get(name, name)) for name in ("corpus", "features", "out")}
     lists = {name: tuple(values[name]) for name in ("centers", "centers_arousal", "seeds")}
     return TrainConfig(**{**values, **paths, **lists})

@@ -27,6 +27,10 @@ class HeadSettings:
     voice_encoder: str = ""
     """Audio encoder to use; needed only when the features folder holds several."""
 
+    prototypes_from: str = outside_digest(default="")
+    """Frame encoder whose region texts to use; by default the frame encoder's own or, where it has none, those of the
+    only one here that has some (settled 13)."""
+
     modalities: Literal["both", "face", "voice"] = "both"
     """What the head sees."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from va import settings
 from va.data import corpus as corpora
-from va.data import features, prototypes, texttower, windows
+from va.data import features, texttower, windows
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
@@ -22,6 +22,7 @@ from va.errors import VAError
 from va.train import context
 from va.train.checkpoint import SCHEMA
 from va.train.config import TrainConfig
+from va.train.texts import Texts, choose_face, choose_texts
 
 _CHUNK = 1024
 _AUDIO_PICTURES = "logmel"
@@ -36,14 +37,14 @@ class Data:
         corpus: The corpus.
         face: Frame features.
         voice: Audio features.
-        prototypes: Of the frame encoder.
-        tower: Its text tower, opened only for --context.
+        texts: The region texts, embedded, and whose they are.
+        tower: The text tower of their encoder, opened only for --context.
     """
 
     corpus: Corpus
     face: FeatureStore
     voice: FeatureStore
-    prototypes: Prototypes
+    texts: Texts
     tower: TowerFile | None = None
     _stamps: dict[str, list[Any]] = field(default_factory=dict, repr=False)
 
@@ -52,6 +53,11 @@ class Data:
         if clip.id not in self._stamps:
             self._stamps[clip.id] = [self.face.stamp(clip.id), self.voice.stamp(clip.id)]
         return self._stamps[clip.id]
+
+    @property
+    def prototypes(self) -> Prototypes:
+        """The embedded region texts."""
+        return self.texts.prototypes
 
     @cached_property
     def corpus_digest(self) -> str:
@@ -87,18 +93,21 @@ def open_data(config: TrainConfig) -> Data:
     Raises:
         VAError: Something is missing.
     """
-    face = features.choose_store(config.features, kind="frames", name=config.face_encoder, option="--face-encoder")
+    face = choose_face(config)
+    texts = choose_texts(config, face)
     return Data(
         corpus=Corpus.load(config.corpus),
         face=face,
         voice=features.choose_store(config.features, kind="audio", name=config.voice_encoder, option="--voice-encoder"),
-        prototypes=prototypes.read(face.directory),
-        tower=_open_tower(face) if config.context else None,
+        texts=texts,
+        tower=_open_tower(config, texts) if config.context else None,
     )
 
 
-def _open_tower(face: FeatureStore) -> TowerFile:
-    return texttower.find(face.directory, weights=face.identity.get("weights"))
+def _open_tower(config: TrainConfig, texts: Texts) -> TowerFile:
+    """Open the tower beside the texts, which may be another encoder's than the frames' (settled 13)."""
+    store = features.choose_store(config.features, kind="frames", name=texts.source, option="--prototypes-from")
+    return texttower.find(store.directory, weights=store.identity.get("weights"))
 
 
 def check(config: TrainConfig, data: Data) -> None:

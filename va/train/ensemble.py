@@ -6,7 +6,7 @@ loaded, evaluated and used like any other run.
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
@@ -16,7 +16,16 @@ from va.train import checkpoint
 from va.train.config import TrainConfig
 from va.train.planning import describe
 
-_TAKEN: Final = ("shape", "corpus", "features", "encoders", "demo_encoders", "region_texts", "train_clips")
+_TAKEN: Final = (
+    "shape",
+    "corpus",
+    "features",
+    "encoders",
+    "demo_encoders",
+    "region_texts",
+    "prototypes",
+    "train_clips",
+)
 """What an ensemble's `run.json` has from its first member; the clips serve the baselines of a report."""
 
 
@@ -42,12 +51,13 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
     checkpoint.save_weights(directory, layers.stack([run.head for run in loaded]).state_dict())
     scores = [run.info["selection"]["ccc_mean"] for run in loaded]
     identity = {"members": [run.info["identity"] for run in loaded]}
+    taken: dict[str, Any] = {name: first.info[name] for name in _TAKEN if name in first.info}
     info = {
         "schema": checkpoint.SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": settings.as_dict(config),
         "identity": {**identity, "face": first.info["identity"]["face"], "voice": first.info["identity"]["voice"]},
-        **{name: first.info[name] for name in _TAKEN},
+        **taken,
         "members": names,
         "selection": {
             "split": "each member's own split",

@@ -34,6 +34,9 @@ _OWN: Final = (
 )
 """Settings that trials of one stack may differ in: none of them shapes the head or a batch."""
 
+_PLACES: Final = ("corpus", "features", "face_encoder", "voice_encoder", "prototypes_from")
+"""Settings that say what trials read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
@@ -71,7 +74,9 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
     divided: dict[tuple[Any, ...], Division] = {}
     planned = []
     for config in configs:
-        source = (config.corpus, config.features, config.face_encoder, config.voice_encoder, config.context > 0)
+        # Whether texts may be missing depends on the term, and stand-ins for them on the number of regions.
+        texts = (config.region_weight > 0, *map(len, config.axes))
+        source = (*(getattr(config, name) for name in _PLACES), *texts, config.context > 0)
         if source not in opened:
             opened[source] = open_data(config)
         data = opened[source]
@@ -108,7 +113,7 @@ def groups(planned: Iterable[Planned]) -> list[list[Planned]]:
     found: dict[str, list[Planned]] = {}
     for one in planned:
         common = {name: value for name, value in one.identity["config"].items() if name not in _OWN}
-        places = {name: getattr(one.config, name) for name in ("corpus", "features", "face_encoder", "voice_encoder")}
+        places = {name: getattr(one.config, name) for name in _PLACES}
         key = json.dumps([common, places, one.config.device], sort_keys=True, default=str)
         found.setdefault(key, []).append(one)
     return list(found.values())

@@ -217,6 +217,7 @@ def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any
         "encoders": {"face": data.face.identity, "voice": data.voice.identity},
         "demo_encoders": bool(data.face.identity.get("demo") or data.voice.identity.get("demo")),
         "region_texts": list(data.prototypes.texts),
+        "prototypes": {"source": data.texts.source, "borrowed": data.texts.borrowed},
         "selection": {
             "split": f"fold {one.config.fold}" if one.config.folds else one.config.select_on,
             "clips": [clip.id for clip in one.division.selection],

@@ -1,0 +1,75 @@
+"""Compared encoders, scored on the split that is reported.
+
+Run it as `va compare-encoders CORPUS FEATURES --out DIR`: `va/train/compare.py` makes the runs and ranks them,
+`va/evaluate/row_scores.py` scores them, and `va/evaluate/comparison_page.py` draws the page. The order is that of the
+selection split and stays so, whatever the reported split says (settled 7).
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from va.evaluate import comparison_page, row_scores
+from va.evaluate.report import NAMES
+from va.evaluate.row_scores import require_all
+from va.evaluate.table_parts import HEADLINE, between, shown
+
+__all__ = ["require_all", "run", "table"]
+
+
+def run(
+    trained: Mapping[str, Any],
+    *,
+    out: Path,
+    corpus: Path,
+    features_root: Path,
+    split: str,
+    resamples: int,
+    device: str,
+    progress: Callable[[int, int, str], None],
+) -> dict[str, Any]:
+    """Score the runs of a comparison and write `results.json` and `index.html`.
+
+    Args:
+        trained: What `va/train/compare.py` answered.
+        out: Its folder.
+        corpus: Manifest.
+        features_root: Features folder.
+        split: Split to score.
+        resamples: Bootstrap resamples of clips.
+        device: Where to compute, as `choose_device` takes it.
+        progress: Called with (runs scored, runs in all, what is next).
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        VAError: A run, the corpus or the features cannot be opened or do not fit; nothing is written then.
+    """
+    results = row_scores.score_rows(
+        trained,
+        out=out,
+        corpus=corpus,
+        features_root=features_root,
+        split=split,
+        resamples=resamples,
+        device=device,
+        progress=progress,
+    )
+    row_scores.write(results, out, page=comparison_page.render(results))
+    return results
+
+
+def table(results: Mapping[str, Any]) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+    """Lay the results out for a terminal: title, header and rows, best first."""
+    form = results["settings"]["target"]
+    kind = "over_seeds" if len(results["settings"]["seeds"]) > 1 else "over_clips"
+    selected, split = results["selected_on"], results["split"]
+    header = ("encoders", f"{selected} mean", "CCC V", "CCC A", f"{split} mean", f"95% {kind.replace('_', ' ')}")
+    lines: list[tuple[str, ...]] = []
+    for row in results["rows"]:
+        figures = row["forms"][form][HEADLINE[form]]
+        values = (shown(figures[axis]["value"]) for axis in NAMES)
+        lines.append((row["name"], shown(row["selection"]["value"]), *values, between(figures["ccc_mean"][kind])))
+    title = f"Encoders on {results['corpus']['name']}, ranked on {selected}; {split} by the {HEADLINE[form]} protocol"
+    return title, header, lines

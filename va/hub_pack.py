@@ -1,0 +1,171 @@
+"""What a shared head consists of, made from a run: weights, a `run.json` for others, and a model card."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from va import files, hub_card
+from va.errors import VAError
+
+FILES: Final = ("model.safetensors", "run.json", "README.md")
+"""What a shared head consists of."""
+
+_REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PATH: Final = re.compile(r"""(?:^|[\s:='"(,])(?:/[^/\s]+/|~[\w-]*/|[A-Za-z]:[\\/]|\\\\|file:)""")
+"""What an absolute path looks like inside a text."""
+
+_KEPT: Final = (
+    "schema",
+    "created",
+    "config",
+    "identity",
+    "shape",
+    "members",
+    "encoders",
+    "demo_encoders",
+    "region_texts",
+    "prototypes",
+    "epochs",
+    "versions",
+)
+"""Parts of `run.json` that are shared as they are, but for paths in its config."""
+
+_PLACES: Final = {"corpus": "corpus", "features": "features", "out": "runs", "device": "auto", "tensorboard": False}
+"""What stands in a shared config for settings of the machine it was trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What would be uploaded, by file name."""
+
+    contents: dict[str, bytes]
+
+
+def pack(run: Path, *, repo_id: str, license_name: str, metrics: Path | None, verified: bool) -> Packed:
+    """Make the files of a shared head; asks no network.
+
+    Args:
+        run: A finished run, or an ensemble.
+        repo_id: Where it will be, for the card's examples.
+        license_name: License of the weights as the hub spells it, e.g. `mit`; empty when none is stated.
+        metrics: A report's folder that `va evaluate` made of this run, or None.
+        verified: The user states that the figures were verified on Aff-Wild2.
+
+    Raises:
+        VAError: Not a finished run, a path of this machine would be shared, or the report is of another run.
+    """
+    check_repository(repo_id)
+    info = files.read_json(
+        run / "run.json", what="a finished run", hint="Give a run directory that 'va train' printed."
+    )
+    # Loading proves that weights and description belong together, before anybody downloads them.
+    from va.train import checkpoint
+
+    checkpoint.load_run(run)
+    shared = shareable(info)
+    _refuse_paths(shared)
+    report = read_report(metrics, run=run.name) if metrics is not None else None
+    card = hub_card.write(
+        shared, counts=_counts(info), repo_id=repo_id, license_name=license_name, report=report, verified=verified
+    )
+    return Packed(
+        contents={
+            "model.safetensors": (run / "model.safetensors").read_bytes(),
+            "run.json": (json.dumps(shared, indent=2) + "\n").encode(),
+            "README.md": card.encode(),
+        }
+    )
+
+
+def save(packed: Packed, folder: Path) -> None:
+    """Write a packed head into a folder instead of sending it, each file whole or not at all.
+
+    Raises:
+        VAError: The folder cannot be written.
+    """
+    for name, content in packed.contents.items():
+        files.write_bytes(folder / name, content)
+
+
+def shareable(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Take from a `run.json` what others may see and need: no path, no device, no name of a clip.
+
+    Args:
+        info: `run.json`.
+
+    Returns:
+        What `checkpoint.load_run` reads. Lists of clips are empty, since names of recordings can name people.
+    """
+    found = {name: info[name] for name in _KEPT if name in info}
+    found["config"] = {**info["config"], **_PLACES}
+    found["corpus"] = {"name": info["corpus"]["name"], "path": "", "synthetic": info["corpus"]["synthetic"]}
+    found["features"] = {kind: Path(path).name for kind, path in info["features"].items()}
+    chosen = info["selection"]
+    found["selection"] = {name: chosen[name] for name in ("split", "epoch", "ccc_mean")} | {"clips": []}
+    found["train_clips"] = []
+    return found
+
+
+def read_report(folder: Path, *, run: str) -> dict[str, Any]:
+    """Read a report's figures.
+
+    Args:
+        folder: Where `va evaluate --out` wrote it.
+        run: The run's directory name.
+
+    Raises:
+        VAError: It has no figures, or those of another run.
+    """
+    hint = "Give the folder that 'va evaluate RUN --out DIR' wrote for this run."
+    found = files.read_json(folder / "metrics.json", what="a report's figures", hint=hint)
+    if found.get("run") != run:
+        raise VAError(f"{folder}: reports on '{found.get('run')}', not on '{run}'", hint)
+    try:
+        score = found["rows"][0]["abaw"]
+        wanted = [score[name][key] for name in hub_card.NAMES for key in ("value", "low", "high")]
+        wanted += [score["num_clips"], score["num_frames"], score["coverage"]]
+        complete = all(isinstance(value, int | float) for value in wanted if value is not None)
+        complete &= all(isinstance(found[name], str) for name in ("corpus", "split"))
+    except (KeyError, TypeError, IndexError):
+        complete = False
+    if not complete:
+        raise VAError(f"{folder / 'metrics.json'}: is not a report's figures", hint)
+    return found
+
+
+def _counts(info: Mapping[str, Any]) -> dict[str, int]:
+    return {"train": len(info["train_clips"]), "selection": len(info["selection"]["clips"])}
+
+
+def _texts(value: object, where: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner, where)
+
+
+def _refuse_paths(shared: Mapping[str, Any]) -> None:
+    """Check that no text of a shared `run.json` holds a path, e.g. an encoder that was named by its folder."""
+    for where, value in _texts(shared, ""):
+        if _PATH.search(value):
+            raise VAError(
+                f"run.json: {where} names a path of this machine ('{value}'), which would be made public",
+                "Extract with the encoder's hub name (hf:owner/name) or import under another name, and train again.",
+            )
+
+
+def check_repository(repo_id: str) -> None:
+    """Check that a repository is named as owner/name.
+
+    Raises:
+        VAError: It is not.
+    """
+    if not _REPOSITORY.fullmatch(repo_id) or ".." in repo_id or "--" in repo_id:
+        raise VAError(f"'{repo_id}' is not a repository of the hub", "Write it as owner/name.")
