@@ -89,13 +89,13 @@ def make(root: Path, val_clips: int) -> Path:
     import torch
 
     from va import files, settings
-    from va.train import checkpoint, runs
+    from va.train import checkpoint, planning, runs
     from va.train.config import TrainConfig
 
     if not (root / "corpus.json").is_file():
         write_corpus(root, val_clips)
     config = TrainConfig(corpus=root / "corpus.json", features=root / "features", out=root / "runs")
-    (planned,) = runs.plan([config])
+    (planned,) = planning.plan([config])
     if checkpoint.is_finished(planned.directory):
         return planned.directory
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ from va.data.corpus import Clip, Truth
 from va.data.features import SCHEMA, ClipFeatures, FeatureStore, Source
 from va.data.windows import WindowBatch
 from va.device import choose_device
-from va.train import loop, runs
+from va.train import loop, planning, runs
 from va.train.config import TrainConfig
 from va.train.data import load_pool
 from va.train.stack import Stack
@@ -149,7 +149,7 @@ class Ready:
     """
 
     def __init__(self, configs: Sequence[TrainConfig]) -> None:
-        self.planned = runs.plan(configs)
+        self.planned = planning.plan(configs)
         self.device = choose_device(configs[0].device)
         division = self.planned[0].division
         clips = (*division.train, *division.selection)

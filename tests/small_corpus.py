@@ -38,7 +38,7 @@ def build(root: Path, *, label_noise_in_val: float = 0.0) -> Small:
     see[1] *= 0.1  # arousal shows faintly in the face
     hear[0] *= 0.1  # valence sounds faintly in the voice
     entries: list[tuple[Clip, Truth]] = []
-    face = FeatureStore.create(root / "features", identity("eye", "frames", FRAME_DIM))
+    face = FeatureStore.create(root / "features", identity("eye", "frames", FRAME_DIM, weights="0" * 32))
     voice = FeatureStore.create(root / "features", identity("ear", "audio", AUDIO_DIM))
     time_s = np.arange(round(SECONDS * 25)) / 25
     centers = timeline.cell_centers(timeline.num_cells(SECONDS))

@@ -27,7 +27,7 @@ from va.evaluate import predict, video
 from va.evaluate.predict_config import PredictConfig
 from va.extract import decode, pipeline
 from va.extract.config import ExtractConfig
-from va.train import checkpoint, ensemble, runs
+from va.train import checkpoint, ensemble, planning, runs
 
 __all__ = ["small"]
 
@@ -110,7 +110,7 @@ def trained(small: Small, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     config = small.config(out, epochs=1)
     (end,) = runs.train([replace(config, target="end")], epoch_done=lambda *_: None)
     several = replace(config, seeds=(0, 1), ensemble=True)
-    members = runs.train(runs.expand(several), epoch_done=lambda *_: None)
+    members = runs.train(planning.expand(several), epoch_done=lambda *_: None)
     return {"frames": members[0], "end": end, "ensemble": ensemble.join(several, members)}
 
 

@@ -23,7 +23,7 @@ import va
 from va import cli, files, hub, hub_card, hub_pack
 from va.errors import VAError
 from va.evaluate import predict
-from va.train import checkpoint, ensemble, runs
+from va.train import checkpoint, ensemble, planning, runs
 
 __all__ = ["small"]
 HOSTILE = 'corpus"\n---\n# <script>alert(1)</script> | `x`'
@@ -126,7 +126,7 @@ def test_a_run_without_its_paths_loads_and_predicts_as_before(run: Path, small: 
 
 def test_an_ensemble_is_shared_like_a_run(small: Small, tmp_path: Path, server: Hub) -> None:
     config = small.config(tmp_path / "runs", epochs=1, seeds=(0, 1), ensemble=True)
-    members = runs.train(runs.expand(config), epoch_done=lambda trial, line: None)
+    members = runs.train(planning.expand(config), epoch_done=lambda trial, line: None)
     joined = ensemble.join(config, members)
     packed = pack(joined)
     assert "mean of 2 heads" in packed.contents["README.md"].decode()

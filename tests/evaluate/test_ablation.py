@@ -23,7 +23,7 @@ from va.errors import VAError
 from va.evaluate import ablation, ablation_page, intervals, predict, row_scores, score
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.table_parts import between
-from va.train import runs
+from va.train import planning, runs
 from va.train.config import TrainConfig
 
 SEEDS = (0, 1, 2)
@@ -334,7 +334,7 @@ def test_names_stay_text_and_nothing_is_loaded_or_run(results: dict[str, Any]) -
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Heads that train in no time; of those, trials with seed 7 fail."""
-    train, plan = runs.train, runs.plan
+    train, plan = runs.train, planning.plan
 
     def narrowed(trials: Sequence[TrainConfig]) -> list[TrainConfig]:
         return [replace(trial, width=16, num_heads=2) for trial in trials]
@@ -348,7 +348,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     monkeypatch.setattr(runs, "train", some)
-    monkeypatch.setattr(runs, "plan", lambda trials: plan(narrowed(trials)))
+    monkeypatch.setattr(planning, "plan", lambda trials: plan(narrowed(trials)))
 
 
 def va(*arguments: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -11,7 +11,7 @@ from va.errors import VAError
 from va.evaluate import predict, score, selection, smoothing, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.rows import Scoring
-from va.train import checkpoint, ensemble, runs
+from va.train import checkpoint, ensemble, planning, runs
 
 CPU = torch.device("cpu")
 SCORING = Scoring(fill="interpolate", label_shift_s=0.0, resamples=20, seed=0)
@@ -49,7 +49,7 @@ def test_an_ensemble_predicts_each_clip_by_members_that_did_not_learn_from_it(
     changes: dict[str, object], small: Small, tmp_path: Path
 ) -> None:
     config = small.config(tmp_path, epochs=1, ensemble=True, **changes)
-    members = runs.train(runs.expand(config), epoch_done=lambda *_: None)
+    members = runs.train(planning.expand(config), epoch_done=lambda *_: None)
     run, inputs = opened(ensemble.join(config, members))
     found = selection.predict_selection(run, inputs, split="val", device=CPU)
     assert found.described.endswith("each predicted by the members that did not learn from it")

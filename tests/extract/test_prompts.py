@@ -38,7 +38,7 @@ def config(store: FeatureStore, texts: Path, **changes: Any) -> PromptsConfig:
 def test_the_default_texts_give_what_extraction_gives(tmp_path: Path, store: FeatureStore, tiny: Encoder) -> None:
     file = tmp_path / "texts.txt"
     file.write_text("\n".join(REGION_TEXTS) + "\n")
-    path, made = prompts.run(config(store, file))
+    (path,), made = prompts.run(config(store, file))
     assert tiny.prototypes is not None
     np.testing.assert_array_equal(made.values, tiny.prototypes(REGION_TEXTS, TEMPLATES))
     found = prototypes.read(store.directory)
@@ -148,7 +148,7 @@ def test_one_of_several_encoders_is_named(tmp_path: Path, store: FeatureStore, t
     FeatureStore.create(store.directory.parent, tiny.identity | {"encoder": "other"})
     with pytest.raises(VAError, match="more than one frames encoder"):
         prompts.run(config(store, tmp_path / "texts.txt"))
-    path, _ = prompts.run(config(store, tmp_path / "texts.txt", encoder="tiny-clip"))
+    (path,), _ = prompts.run(config(store, tmp_path / "texts.txt", encoder="tiny-clip"))
     assert path.parent == store.directory
 
 

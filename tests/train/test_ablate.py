@@ -13,7 +13,7 @@ from small_corpus import Small, identity
 
 from va.data.features import FeatureStore, Source
 from va.errors import VAError
-from va.train import ablate, checkpoint, runs
+from va.train import ablate, checkpoint, planning, runs
 from va.train.ablate_config import AblateConfig
 from va.train.config import TrainConfig
 
@@ -278,7 +278,7 @@ def test_failed_trials_are_listed_beside_the_finished(
         raise runs.TrialsFailed(failures, of=len(trials))
 
     monkeypatch.setattr(runs, "train", train)
-    monkeypatch.setattr(runs, "plan", lambda trials: [SimpleNamespace(directory=name(trial)) for trial in trials])
+    monkeypatch.setattr(planning, "plan", lambda trials: [SimpleNamespace(directory=name(trial)) for trial in trials])
     found = ablate.run(make(small, tmp_path, 3), progress=unheard)
     assert [(one["row"], one["target"], one["seed"]) for one in found["failed"]] == [
         ("No region term", "end", 1),

@@ -17,7 +17,7 @@ from va.data import prototypes
 from va.data.features import ClipFeatures, FeatureStore, Source
 from va.data.prototypes import Prototypes
 from va.errors import VAError
-from va.train import checkpoint, compare, runs
+from va.train import checkpoint, compare, planning, runs
 from va.train.compare_config import CompareConfig
 from va.train.config import TrainConfig
 from va.train.state import Epoch
@@ -161,11 +161,11 @@ def test_texts_of_several_others_must_be_chosen(several: Small, tmp_path: Path) 
     give_texts(other)
     config = Small(several.corpus, root).config(tmp_path, face_encoder="blind", voice_encoder="ear", epochs=1)
     with pytest.raises(VAError, match="several others here have some") as raised:
-        runs.plan([config])
+        planning.plan([config])
     assert "--prototypes-from" in raised.value.hint and other.directory.name in raised.value.hint
     chosen = replace(config, prototypes_from="eye2")
-    (first,) = runs.plan([chosen])
-    (second,) = runs.plan([replace(chosen, prototypes_from="eye")])
+    (first,) = planning.plan([chosen])
+    (second,) = planning.plan([replace(chosen, prototypes_from="eye")])
     assert first.data.texts.source == other.directory.name
     assert first.directory != second.directory  # other texts, other weights
 
@@ -174,7 +174,7 @@ def test_without_any_texts_a_head_trains_only_without_the_term(several: Small, t
     bare = without_texts(several, tmp_path)
     config = bare.config(tmp_path / "runs", face_encoder="eye", voice_encoder="ear", epochs=1)
     with pytest.raises(VAError, match="nor has another encoder") as raised:
-        runs.plan([config])
+        planning.plan([config])
     assert "--region-weight 0" in raised.value.hint
     (directory,) = runs.train([replace(config, region_weight=0.0)], epoch_done=deaf)
     info = checkpoint.load_run(directory).info
@@ -246,7 +246,7 @@ def test_a_row_that_misses_a_seed_comes_last(several: Small, tmp_path: Path, mon
         lost = [one for one in trials if one.seed == 1 and one.voice_encoder.startswith("ear")]
         train([one for one in trials if one not in lost], epoch_done=epoch_done)
         raise runs.TrialsFailed(
-            {one.directory: VAError("no luck", "Try again.") for one in runs.plan(lost)}, of=len(trials)
+            {one.directory: VAError("no luck", "Try again.") for one in planning.plan(lost)}, of=len(trials)
         )
 
     monkeypatch.setattr(runs, "train", failing)

@@ -11,7 +11,7 @@ from small_corpus import Small
 from va.errors import VAError
 from va.evaluate import predict, score
 from va.evaluate.config import EvaluateConfig
-from va.train import checkpoint, ensemble, runs
+from va.train import checkpoint, ensemble, planning, runs
 from va.train.config import TrainConfig
 from va.train.state import Epoch
 
@@ -22,7 +22,7 @@ def quiet(config: TrainConfig, line: Epoch) -> None:
 
 def test_an_ensemble_predicts_the_mean_of_its_members_and_is_a_run(small: Small, tmp_path: Path) -> None:
     config = small.config(tmp_path / "runs", epochs=2, folds=2, seeds=(0, 1), ensemble=True)
-    members = runs.train(runs.expand(config), epoch_done=quiet)
+    members = runs.train(planning.expand(config), epoch_done=quiet)
     directory = ensemble.join(config, members)
     run = checkpoint.load_run(directory)
     assert run.members == 4
@@ -43,7 +43,7 @@ def test_an_ensemble_predicts_the_mean_of_its_members_and_is_a_run(small: Small,
 
 def test_an_ensemble_that_is_there_is_reused_and_names_its_members(small: Small, tmp_path: Path) -> None:
     config = small.config(tmp_path, epochs=1, seeds=(3, 4), ensemble=True)
-    members = runs.train(runs.expand(config), epoch_done=quiet)
+    members = runs.train(planning.expand(config), epoch_done=quiet)
     directory = ensemble.join(config, members)
     written = (directory / "run.json").stat().st_mtime_ns
     assert ensemble.join(config, members) == directory

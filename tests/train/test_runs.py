@@ -21,7 +21,7 @@ from va.evaluate import predict
 from va.model.head import VAHead
 from va.model.inference import predict_windows
 from va.model.prompts import region_centers, soft_labels
-from va.train import checkpoint, loop, runs
+from va.train import checkpoint, loop, planning, runs
 from va.train.config import TrainConfig
 from va.train.data import divide, load_pool, open_data, read_truths
 from va.train.state import Epoch
@@ -185,7 +185,7 @@ def prepared(config: TrainConfig) -> tuple[loop.Trial, WindowSet, dict[str, Trut
     data = open_data(config)
     division = divide(config, data)
     pool = load_pool(config, data, (*division.train, *division.selection), CPU)
-    (planned,) = runs.plan([config])
+    (planned,) = planning.plan([config])
     return runs.make_trial(planned, pool), pool, read_truths(data, division.selection), runs.make_head(planned)
 
 

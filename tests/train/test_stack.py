@@ -16,7 +16,7 @@ from va.data.windows import WindowSet
 from va.errors import VAError
 from va.model import layers
 from va.model.inference import predict_windows
-from va.train import checkpoint, loop, runs
+from va.train import checkpoint, loop, planning, runs
 from va.train import state as states
 from va.train.config import TrainConfig
 from va.train.data import divide, load_pool, open_data, read_truths
@@ -93,7 +93,7 @@ def test_a_trial_that_fails_leaves_the_others_to_finish(small: Small, tmp_path: 
     with pytest.raises(runs.TrialsFailed, match=r"1 of 2 trials failed, first gru-hierarchical-") as told:
         runs.train(configs, epoch_done=quiet)
     (failed,) = told.value.failures
-    good, bad = (one.directory for one in runs.plan(configs))
+    good, bad = (one.directory for one in planning.plan(configs))
     assert failed == bad and not checkpoint.is_finished(bad)
     assert checkpoint.is_finished(good)
 
@@ -165,7 +165,7 @@ def test_no_resume_begins_again_and_a_damaged_state_says_so(small: Small, tmp_pa
     config = small.config(tmp_path, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         runs.train([config], epoch_done=interrupt)
-    (planned,) = runs.plan([config])
+    (planned,) = planning.plan([config])
     file = planned.directory / states.NAME
     file.write_bytes(file.read_bytes()[:-7])
     with pytest.raises(VAError, match="cannot be resumed from"):
@@ -178,7 +178,7 @@ def test_no_resume_begins_again_and_a_damaged_state_says_so(small: Small, tmp_pa
 def made(configs: list[TrainConfig]) -> tuple[list[loop.Trial], WindowSet, dict[str, Truth], Stack]:
     data = open_data(configs[0])
     pool = load_pool(configs[0], data, data.corpus.split("train"), CPU)
-    planned = runs.plan(configs)
+    planned = planning.plan(configs)
     trials = [runs.make_trial(one, pool) for one in planned]
     truths = read_truths(data, divide(configs[0], data).selection)
     head = runs.make_head(planned[0])
@@ -204,7 +204,7 @@ def test_steps_are_those_of_the_stock_optimiser_clipping_and_schedule(small: Sma
     trials, pool, _, stack = made(configs)
     heads = []
     for trial, config in zip(trials, configs, strict=True):
-        (planned,) = runs.plan([config])
+        (planned,) = planning.plan([config])
         head = runs.make_head(planned)
         head.load_state_dict(trial.state.weights)
         optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -273,7 +273,7 @@ def test_epochs_visit_each_window_once_in_batches_of_one_size(small: Small, tmp_
 
 
 def test_folds_share_no_identity_and_cover_everyone(small: Small, tmp_path: Path) -> None:
-    configs = runs.expand(small.config(tmp_path, folds=4, seeds=(0, 1)))
+    configs = planning.expand(small.config(tmp_path, folds=4, seeds=(0, 1)))
     assert [(config.fold, config.seed) for config in configs] == [(f, s) for f in range(4) for s in (0, 1)]
     data = open_data(configs[0])
     held = []

@@ -17,7 +17,7 @@ from small_corpus import Small
 
 from va import cli
 from va.errors import VAError
-from va.train import checkpoint, runs, seeds, sweep
+from va.train import checkpoint, planning, runs, seeds, sweep
 from va.train.config import HeadSettings, SweepConfig, TrainConfig
 
 DEFAULT = {"center": 0.66, "sigma": 0.45, "region_weight": 0.2, "learning_rate": 0.005}
@@ -79,7 +79,7 @@ def test_without_a_region_term_there_is_one_cell(small: Small, tmp_path: Path) -
     off = [trial for trial in trials if trial.region_weight == 0]
     assert (len(off), len(trials)) == (2, 2 + 4)
     usual = small.config(tmp_path / "runs", region_weight=0.0, epochs=2)
-    assert off == runs.expand(dataclasses.replace(usual, seeds=(0, 1))), "what 'va train --region-weight 0' trains"
+    assert off == planning.expand(dataclasses.replace(usual, seeds=(0, 1))), "what 'va train --region-weight 0' trains"
     points = [dataclasses.asdict(sweep.point_of(trial)) for trial in trials]
     assert [point for point in points if point["center"] is None] == [OFF, OFF]
 
@@ -179,7 +179,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return [type("Planned", (), {"directory": directory_of(trial)}) for trial in trials]
 
         monkeypatch.setattr(runs, "train", train)
-        monkeypatch.setattr(runs, "plan", plan)
+        monkeypatch.setattr(planning, "plan", plan)
 
     return pretend
 

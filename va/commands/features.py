@@ -72,12 +72,14 @@ def import_features(config: ImportConfig) -> None:
 
 @options.stage(app, "prompts", PromptsConfig)
 def prompts(config: PromptsConfig) -> None:
-    """Make new text prototypes beside CLIP features; no frame is encoded again."""
+    """Make new text prototypes beside CLIP features, or keep the text tower there; no frame is encoded again."""
     with console.progress("loading libraries"):
         from va.extract import prompts as prototypes
-    path, made = prototypes.run(config)
+    written = prototypes.run(config)
+    made = written.prototypes
     console.note(f"{len(made.texts)} texts in {len(made.templates)} templates")
-    console.say(str(path))
+    for path in written.files:
+        console.say(str(path))
 
 
 @app.command("verify")

@@ -14,11 +14,11 @@ def train(config: TrainConfig) -> None:
     console.settings("train", settings.as_dict(config))
     cores.train()
     with console.progress("loading libraries"):
-        from va.train import ensemble, runs
+        from va.train import ensemble, planning, runs
         from va.train.state import Epoch
         from va.train.texts import texts_note
 
-    configs = runs.expand(config)
+    configs = planning.expand(config)
     if note := texts_note(config):
         console.note(note)
 

@@ -4,6 +4,7 @@ OpenAI's weights were trained with QuickGELU. open_clip's plain `ViT-B-16` uses 
 word, so the name here is `ViT-B-16-quickgelu` (settled 11). `openclip.py` builds open_clip's other models.
 """
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from va import files, weights
+from va.data.texttower import TowerContent
 from va.errors import VAError
-from va.extract import inputs
+from va.extract import inputs, texttower
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder, make_identity
 
@@ -80,7 +82,11 @@ def from_model(model: Any, *, name: str, weights_digest: str, config: ExtractCon
     def prototypes(texts: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
         return text_prototypes(model, texts, templates)
 
-    return wrap(
+    def text_tower(texts: Sequence[str]) -> TowerContent:
+        plain = prototypes(texts, ("{}",))
+        return texttower.copy(model, _tokenizer(model), texts, plain=plain, encoder=name, weights=weights_digest)
+
+    encoder = wrap(
         model,
         name=name,
         dim=int(model.visual.output_dim),
@@ -90,6 +96,7 @@ def from_model(model: Any, *, name: str, weights_digest: str, config: ExtractCon
         prototypes=prototypes,
         config=config,
     )
+    return dataclasses.replace(encoder, text_tower=text_tower)
 
 
 def wrap(
@@ -184,7 +191,11 @@ def text_prototypes(model: Any, texts: Sequence[str], templates: Sequence[str]) 
     Returns:
         float32 [texts, dim]; means of unit vectors, so of length at most 1.
     """
-    return embed_texts(model, open_clip.SimpleTokenizer(context_length=int(model.context_length)), texts, templates)
+    return embed_texts(model, _tokenizer(model), texts, templates)
+
+
+def _tokenizer(model: Any) -> Any:
+    return open_clip.SimpleTokenizer(context_length=int(model.context_length))
 
 
 @torch.no_grad()

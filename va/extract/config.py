@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from va.data.config import require_windows
+from va.errors import VAError
 from va.settings import argument, outside_digest, require
 
 BASELINES: Final = ("pixels", "loudness")
@@ -132,13 +133,18 @@ class PromptsConfig:
     features: Path = argument()
     """Features folder that 'va extract' made."""
 
-    texts: Path = outside_digest()
+    texts: Path | None = outside_digest(default=None)
     """Region texts in region order (valence low to high and, inside each, arousal low to high): one per line, or a
-    .toml file with the lists texts and templates. As many as the regions that will be trained with."""
+    .toml file with the lists texts and templates. As many as the regions that will be trained with; by default the
+    texts that are there."""
 
     templates: Path | None = outside_digest(default=None)
     """Templates, one per line, each with {} for the text; by default those of the texts' .toml file, else the paper's
     three (F10)."""
+
+    tower: bool = outside_digest(default=False)
+    """Keep the encoder's text tower beside the features too, frozen, with the texts' tokens: what 'va train --context'
+    needs. 150 MB for ViT-B/16."""
 
     encoder: str = ""
     """CLIP encoder whose features they belong to; needed only when the folder holds several frame encoders."""
@@ -148,3 +154,10 @@ class PromptsConfig:
 
     device: str = outside_digest(default="auto")
     """auto, cpu, cuda or cuda:N; auto takes a GPU when there is one."""
+
+    def __post_init__(self) -> None:
+        """Check that there is something to do."""
+        if self.texts is None and self.templates is None and not self.tower:
+            raise VAError(
+                "--texts: nothing to make", "Give a file of texts to --texts, templates to --templates, or --tower."
+            )

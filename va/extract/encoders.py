@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from va.data.features import SCHEMA, Kind
+from va.data.texttower import TowerContent
 from va.data.timeline import CELL_S
 from va.errors import VAError
 from va.extract import pictures
@@ -56,6 +57,7 @@ class Encoder:
         valid_steps: audio only: number of real rows -> bool [steps].
         prototypes: CLIP only: texts and templates -> float32 [texts, dim] (paper section 3.3); always computed in
             float32.
+        text_tower: CLIP only: texts -> the text tower with their words, for `va train --context`.
         tower: The network inside `encode`, which `--compile` compiles; None for an encoder without weights.
         sees: frames only: what `transform` is given, the picture or, for `box`, where in the frame it was cut out
             (`pictures.Picture`), float32 [5].
@@ -70,6 +72,7 @@ class Encoder:
     spectrum: Spectrum | None = None
     valid_steps: Callable[[int], NDArray[np.bool_]] | None = None
     prototypes: Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]] | None = None
+    text_tower: Callable[[Sequence[str]], TowerContent] | None = None
     tower: nn.Module | None = None
     sees: Sees = "picture"
 

@@ -3,6 +3,7 @@
 A tag of `open_clip.list_pretrained()` gives weights and preprocessing; without one, preprocessing is OpenAI's.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from va import files, weights
+from va.data.texttower import TowerContent
 from va.errors import VAError
-from va.extract import clip
+from va.extract import clip, texttower
 from va.extract.config import OPEN_CLIP, ExtractConfig
 from va.extract.encoders import Encoder
 
@@ -49,16 +51,23 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
     def prototypes(texts: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
         return clip.embed_texts(model, _tokenizer(architecture), texts, templates)
 
-    return clip.wrap(
+    digest = files.hash_file(file)
+
+    def text_tower(texts: Sequence[str]) -> TowerContent:
+        plain = prototypes(texts, ("{}",))
+        return texttower.copy(model, _tokenizer(architecture), texts, plain=plain, encoder=name, weights=digest)
+
+    encoder = clip.wrap(
         model,
         name=name,
         dim=int(model.encode_image(torch.zeros(1, 3, height, width, device=device)).shape[-1]),
-        weights_digest=files.hash_file(file),
+        weights_digest=digest,
         settings={key: settings.get(key, default) for key, default in clip.DEFAULTS.items()},
         extra={"model": architecture},
         prototypes=prototypes,
         config=config,
     )
+    return dataclasses.replace(encoder, text_tower=text_tower)
 
 
 def hub_file(name: str) -> weights.HubFile:

@@ -1,5 +1,7 @@
 """New text prototypes beside the features of a CLIP encoder: `va prompts FEATURES --texts FILE`.
 
+With `--tower`, the text tower too, frozen, with which `va train --context` learns what stands before the texts.
+
 The texts are outside the features' identity, so that no frame is encoded again; the text tower must be the one whose
 image tower made the features, which the hash of the weights decides.
 """
@@ -7,9 +9,9 @@ image tower made the features, which the hash of the weights decides.
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from va.data import features, prototypes
+from va.data import features, prototypes, texttower
 from va.data.prototypes import Prototypes
 from va.data.regions import TEMPLATES
 from va.device import choose_device
@@ -18,23 +20,26 @@ from va.extract import encoders
 from va.extract.config import ExtractConfig, PromptsConfig
 
 
-def run(config: PromptsConfig) -> tuple[Path, Prototypes]:
-    """Embed texts and write them as the prototypes of a store, whole or not at all.
+class Written(NamedTuple):
+    """The files written beside the features, and the prototypes that lie there now."""
+
+    files: tuple[Path, ...]
+    prototypes: Prototypes
+
+
+def run(config: PromptsConfig) -> Written:
+    """Embed texts and write them as a store's prototypes, and its text tower if asked to; each whole or not at all.
 
     Args:
         config: The command's settings.
-
-    Returns:
-        The file written and what is in it.
 
     Raises:
         VAError: A file cannot be used, the encoder has no text tower, or its weights are missing or others than
             those that made the features; the store is unchanged then.
     """
-    texts, templates = read_texts(config.texts)
+    texts, templates = read_texts(config.texts) if config.texts is not None else ((), ())
     if config.templates is not None:
         templates = read_lines(config.templates, what="templates")
-    templates = templates or TEMPLATES
     check_templates(templates)
     store = features.choose_store(config.features, kind="frames", name=config.encoder, option="--encoder")
     if store.identity.get("imported") or not encoders.has_text_tower(store.encoder):
@@ -51,10 +56,21 @@ def run(config: PromptsConfig) -> tuple[Path, Prototypes]:
             f"those found for '{store.encoder}' are {encoder.identity['weights']}",
             "Give the weights that made the features to --clip-weights, or extract again.",
         )
-    assert encoder.prototypes is not None  # true for every encoder with a text tower
-    made = Prototypes(texts=texts, templates=templates, values=encoder.prototypes(texts, templates))
-    prototypes.write(store.directory, made)
-    return store.directory / prototypes.NAME, made
+    assert encoder.prototypes is not None and encoder.text_tower is not None  # every encoder with a text tower has both
+    if texts or templates:
+        texts = texts or prototypes.read(store.directory).texts
+        templates = templates or TEMPLATES
+        made = Prototypes(texts=texts, templates=templates, values=encoder.prototypes(texts, templates))
+    else:
+        made = prototypes.read(store.directory)
+    written = []
+    if config.tower:
+        texttower.write(store.directory, encoder.text_tower(made.texts))
+        written.append(store.directory / texttower.NAME)
+    if texts:
+        prototypes.write(store.directory, made)
+        written.append(store.directory / prototypes.NAME)
+    return Written(tuple(written), made)
 
 
 def read_texts(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

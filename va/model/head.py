@@ -175,7 +175,14 @@ class VAHead(nn.Module):
         self.region_head = RegionHead(width=width, prototypes=prototypes, init_scale=init_scale)
         self.output = Linear(width, 2)
 
-    def forward(self, frames: Tensor, frame_valid: Tensor, audio: Tensor, audio_valid: Tensor) -> HeadOutput:
+    def forward(
+        self,
+        frames: Tensor,
+        frame_valid: Tensor,
+        audio: Tensor,
+        audio_valid: Tensor,
+        prototypes: Tensor | None = None,
+    ) -> HeadOutput:
         """Estimate valence and arousal for a batch of windows.
 
         Args:
@@ -183,6 +190,7 @@ class VAHead(nn.Module):
             frame_valid: Bool [(N,) B, T]; False for no face, padding, a failed frame.
             audio: Float [(N,) B, S, audio_dim].
             audio_valid: Bool [(N,) B, S]; False for padding and for a clip without sound.
+            prototypes: Float [(N,) R, P] instead of the head's own (`RegionHead.forward`).
 
         Returns:
             `HeadOutput`, one step per video step or, with `target="end"`, one for the window: the mean of F
@@ -194,7 +202,7 @@ class VAHead(nn.Module):
         fused, gate = self._fuse(frames, frame_valid, audio, audio_valid)
         if self.target == "end":
             fused, gate = fused.mean(dim=-2, keepdim=True), gate.mean(dim=-1, keepdim=True)
-        return HeadOutput(self.output(fused), self.region_head(fused), gate)
+        return HeadOutput(self.output(fused), self.region_head(fused, prototypes), gate)
 
     def _fuse(self, frames: Tensor, frame_valid: Tensor, audio: Tensor, audio_valid: Tensor) -> tuple[Tensor, Tensor]:
         if self.modalities == "face":

@@ -104,11 +104,16 @@ class RegionHead(nn.Module):
             saved with the head, never trained.
         init_scale: First value of the scale, above 0; 10 is the release's constant (docs/method.md, R4).
 
+    Attributes:
+        context: None, or float [M, W], learned vectors before the regions' texts (`add_context`). Training makes the
+            prototypes from them and puts those into the buffer, so that nothing else needs to know of them.
+
     Raises:
         ValueError: `prototypes` is not [R, P], or `init_scale` is not above 0.
     """
 
     prototypes: Tensor
+    context: nn.Parameter | None
 
     def __init__(self, *, width: int, prototypes: Tensor, init_scale: float) -> None:
         super().__init__()
@@ -120,18 +125,24 @@ class RegionHead(nn.Module):
         # The logarithm is trained, so that the scale cannot turn negative and reward dissimilar regions.
         self.log_scale = nn.Parameter(torch.tensor(math.log(init_scale)))
         self.register_buffer("prototypes", prototypes.detach().clone().float())
+        self.register_parameter("context", None)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def add_context(self, *, count: int, width: int) -> None:
+        """Keep M = `count` context vectors of a text tower's width as parameters, 0 until they are set."""
+        self.context = nn.Parameter(torch.zeros(count, width))
+
+    def forward(self, features: Tensor, prototypes: Tensor | None = None) -> Tensor:
         """Compare each step with every region's prototype.
 
         Args:
             features: Float [(N,) B, T, D], the fused features F.
+            prototypes: Float [(N,) R, P] instead of the buffer, while what makes them is trained.
 
         Returns:
             Float [(N,) B, T, R]: logits in [-scale, scale].
         """
         direction = normalize(self.projection(features), dim=-1, eps=_MIN_NORM)
-        prototypes = normalize(self.prototypes, dim=-1, eps=_MIN_NORM)
+        prototypes = normalize(self.prototypes if prototypes is None else prototypes, dim=-1, eps=_MIN_NORM)
         rows: Tensor = direction.flatten(-3, -2) @ prototypes.transpose(-1, -2)
         cosines = rows.view(*features.shape[:-1], -1)
         return spread(self.log_scale, cosines, trailing=0).exp() * cosines

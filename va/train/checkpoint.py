@@ -49,7 +49,13 @@ class Run:
 
 
 def make_head(
-    config: TrainConfig, *, frame_dim: int, audio_dim: int, audio_cnn: bool, prototypes: torch.Tensor
+    config: TrainConfig,
+    *,
+    frame_dim: int,
+    audio_dim: int,
+    audio_cnn: bool,
+    prototypes: torch.Tensor,
+    context_width: int = 0,
 ) -> VAHead:
     """Build the head that a config describes; weights come from torch's current seed.
 
@@ -59,11 +65,12 @@ def make_head(
         audio_dim: Length of an audio embedding.
         audio_cnn: The audio embedding is a log-mel picture.
         prototypes: float32 [regions, text dim].
+        context_width: Length of a context vector; counts only with --context.
     """
     tcn = TCNShape(
         levels=config.tcn_levels, kernel=config.tcn_kernel, dropout=config.tcn_dropout, causal=config.tcn_causal
     )
-    return VAHead(
+    head = VAHead(
         frame_dim=frame_dim,
         audio_dim=audio_dim,
         audio_cnn=audio_cnn,
@@ -77,6 +84,9 @@ def make_head(
         init_scale=config.region_scale,
         standardise=config.standardise,
     )
+    if config.context:
+        head.region_head.add_context(count=config.context, width=context_width)
+    return head
 
 
 def versions() -> dict[str, str]:
@@ -117,6 +127,7 @@ def load_run(directory: Path) -> Run:
             audio_dim=shape["audio_dim"],
             audio_cnn=shape["audio_cnn"],
             prototypes=torch.zeros(shape["num_regions"], shape["text_dim"]),
+            context_width=shape["context_width"] if config.context else 0,
         )
         head = layers.stack([head] * members) if members else head
     except (KeyError, TypeError, ValueError) as error:

@@ -167,6 +167,10 @@ class TrainConfig(HeadSettings):
     """What meets the prototypes: a learned view of the fused features, or the raw CLIP feature as in the release (R4),
     which is refused while CLIP is frozen: no trained parameter would feel it."""
 
+    context: int = 0
+    """Vectors learned by the region term before the regions' texts, through the frozen text tower (CoOp); 0 for none.
+    'va prompts FEATURES --tower' makes the tower's file. Templates then have no part."""
+
     folds: int = 0
     """Divide the training identities into so many folds instead of choosing dev by --dev-fraction."""
 
@@ -187,6 +191,7 @@ class TrainConfig(HeadSettings):
         super().__post_init__()
         self._require("sigma", self.sigma > 0, "a number above 0")
         self._require("region_weight", self.region_weight >= 0, "a number of at least 0")
+        self._require("context", self.context >= 0, "a number of at least 0")
         for name, axis in zip(("centers", "centers_arousal"), self.axes, strict=True):
             ordered = len(axis) >= 2 and list(axis) == sorted(set(axis))
             self._require(name, ordered, "at least two different numbers in ascending order")
@@ -197,6 +202,11 @@ class TrainConfig(HeadSettings):
                 "--region-form release: compares the frozen CLIP feature with frozen texts, so nothing would learn "
                 "from it: lambda, centers and sigma would change nothing (docs/method.md, R4)",
                 "Use --region-form learned, or --region-weight 0 for no region term.",
+            )
+        if self.context and not self.region_weight:
+            raise VAError(
+                "--context: only the region term trains it, and --region-weight 0 switches that off",
+                "Leave out --context, or give a --region-weight above 0.",
             )
 
     def _check_runs(self) -> None:

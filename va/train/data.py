@@ -11,13 +11,15 @@ from torch import Tensor
 
 from va import settings
 from va.data import corpus as corpora
-from va.data import features, windows
+from va.data import features, texttower, windows
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
+from va.data.texttower import TowerFile
 from va.data.windows import WindowSet
 from va.device import free_bytes
 from va.errors import VAError
+from va.train import context
 from va.train.checkpoint import SCHEMA
 from va.train.config import TrainConfig
 from va.train.texts import Texts, choose_face, choose_texts
@@ -36,12 +38,14 @@ class Data:
         face: Frame features.
         voice: Audio features.
         texts: The region texts, embedded, and whose they are.
+        tower: The text tower of their encoder, opened only for --context.
     """
 
     corpus: Corpus
     face: FeatureStore
     voice: FeatureStore
     texts: Texts
+    tower: TowerFile | None = None
     _stamps: dict[str, list[Any]] = field(default_factory=dict, repr=False)
 
     def stamps(self, clip: Clip) -> list[Any]:
@@ -64,12 +68,14 @@ class Data:
     def shape(self) -> dict[str, Any]:
         """What the data decides about a head: sizes, and whether the audio needs the CNN."""
         regions, text_dim = self.prototypes.values.shape
+        context = {"context_width": self.tower.width} if self.tower is not None else {}
         return {
             "frame_dim": self.face.dim,
             "audio_dim": self.voice.dim,
             "audio_cnn": self.voice.encoder == _AUDIO_PICTURES,
             "num_regions": regions,
             "text_dim": text_dim,
+            **context,
         }
 
 
@@ -88,19 +94,28 @@ def open_data(config: TrainConfig) -> Data:
         VAError: Something is missing.
     """
     face = choose_face(config)
+    texts = choose_texts(config, face)
     return Data(
         corpus=Corpus.load(config.corpus),
         face=face,
         voice=features.choose_store(config.features, kind="audio", name=config.voice_encoder, option="--voice-encoder"),
-        texts=choose_texts(config, face),
+        texts=texts,
+        tower=_open_tower(config, texts) if config.context else None,
     )
+
+
+def _open_tower(config: TrainConfig, texts: Texts) -> TowerFile:
+    """Open the tower beside the texts, which may be another encoder's than the frames' (settled 13)."""
+    store = features.choose_store(config.features, kind="frames", name=texts.source, option="--prototypes-from")
+    return texttower.find(store.directory, weights=store.identity.get("weights"))
 
 
 def check(config: TrainConfig, data: Data) -> None:
     """Check that settings and features fit together, before anything is trained.
 
     Raises:
-        VAError: Another number of texts than of regions, or another window than the audio's.
+        VAError: Another number of texts than of regions, another window than the audio's, or a text tower that does
+            not go with the texts.
     """
     valence, arousal = config.axes
     texts = len(data.prototypes.texts)
@@ -111,6 +126,8 @@ def check(config: TrainConfig, data: Data) -> None:
             "Write as many texts as regions and run 'va prompts', or change --centers.",
         )
     windows.check_window(data.voice, window_s=config.window_s, stride_s=config.stride_s)
+    if data.tower is not None:
+        context.check(data.tower, count=config.context, prototypes=data.prototypes)
 
 
 def divide(config: TrainConfig, data: Data) -> Division:
@@ -203,12 +220,19 @@ def identity_of(config: TrainConfig, data: Data, division: Division) -> dict[str
     """Collect everything that the weights depend on; paths are replaced by what lies there."""
     named = dataclasses.replace(config, face_encoder="", voice_encoder="")
     clips = (*division.train, *division.selection)
+    values = settings.as_dict(named, digest_only=True)
+    tower = {}
+    if data.tower is None:
+        del values["context"]  # a run without it is the one that it was before there was any
+    else:
+        tower["tower"] = settings.digest(dataclasses.asdict(data.tower.about))
     return {
         "schema": SCHEMA,
-        "config": settings.as_dict(named, digest_only=True),
+        "config": values,
         "corpus": data.corpus_digest,
         "face": data.face.digest,
         "voice": data.voice.digest,
         "features": settings.digest({clip.id: data.stamps(clip) for clip in clips}),
         "prototypes": settings.digest({"values": data.prototypes.values.tolist()}),
+        **tower,
     }

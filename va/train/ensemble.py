@@ -14,7 +14,7 @@ from va import files, settings
 from va.model import layers
 from va.train import checkpoint
 from va.train.config import TrainConfig
-from va.train.runs import describe
+from va.train.planning import describe
 
 _TAKEN: Final = (
     "shape",

@@ -23,6 +23,7 @@ from va.evaluate import assemble, protocol
 from va.model import layers
 from va.model.head import VAHead
 from va.model.inference import predict_windows
+from va.model.text import RegionTexts
 from va.train.config import TrainConfig
 from va.train.stack import Stack
 from va.train.state import Epoch, TrialState
@@ -66,6 +67,7 @@ def fit(
     head: VAHead,
     *,
     epoch_done: Callable[[Trial, dict[str, Tensor] | None], None],
+    texts: RegionTexts | None = None,
 ) -> None:
     """Train until each trial's selection score has stopped rising.
 
@@ -76,6 +78,7 @@ def fit(
         head: A head of the trials' architecture, without a trial axis.
         epoch_done: Called with each trial after each of its epochs, its state and log up to date, and with its head's
             state dict where the epoch is the best so far.
+        texts: What makes prototypes of trials' context vectors, on the pool's device (`--context`).
     """
     labels = pool.num_labels()
     running = [trial for trial in trials if not trial.is_done]
@@ -85,6 +88,7 @@ def fit(
             configs=[trial.config for trial in running],
             states=[trial.state for trial in running],
             device=pool.device,
+            texts=texts,
         )
         together = running
         while len(running) == len(together):
@@ -128,6 +132,7 @@ def _train_epoch(stack: Stack, trials: Sequence[Trial], pool: WindowSet, labels:
         stack.step(pool.batch(on_device[step]), active=active, total_steps=total_steps)
         for step, active in enumerate(enough.tolist())
     ]
+    stack.keep_prototypes()
     both = torch.stack(lost).cpu().double()  # the first wait for the device in the epoch
     means = []
     for place, trial in enumerate(trials):

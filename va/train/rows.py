@@ -11,7 +11,7 @@ from typing import Any, Literal
 from va.data.corpus import Corpus
 from va.data.features import FeatureStore
 from va.errors import VAError
-from va.train import runs
+from va.train import planning
 from va.train.ablate_config import RowSettings
 from va.train.config import TrainConfig
 from va.train.trials import train_most
@@ -62,7 +62,7 @@ def train_rows(
     cells = list(itertools.product(rows, forms, config.seeds))
     trials = [_trial(config, row, form, seed) for row, form, seed in cells]
     directories, failures = train_most(
-        trials, progress=progress, say=lambda trial, line: f"{runs.describe(trial)}, {trial.target}"
+        trials, progress=progress, say=lambda trial, line: f"{planning.describe(trial)}, {trial.target}"
     )
     found = [_describe(row, forms) for row in rows]
     failed = []

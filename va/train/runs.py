@@ -4,9 +4,7 @@ Run it as `va train CORPUS FEATURES --out RUNS`. Sweeps, ablations and folds are
 """
 
 import json
-import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,57 +19,18 @@ from va.data.windows import WindowSet
 from va.device import choose_device, free_bytes
 from va.errors import VAError
 from va.model.head import VAHead
-from va.train import checkpoint, events, loop
+from va.train import checkpoint, context, events, loop
 from va.train import state as states
 from va.train.config import TrainConfig
-from va.train.data import Data, Division, check, divide, identity_of, load_pool, moments, open_data, read_truths
+from va.train.data import load_pool, moments, read_truths
 from va.train.loop import Trial
+from va.train.planning import Planned, groups, plan
 from va.train.state import Epoch, TrialState
 
 EpochDone = Callable[[TrainConfig, Epoch], None]
 
-_OWN: Final = (
-    "seed",
-    "fold",
-    "sigma",
-    "centers",
-    "centers_arousal",
-    "region_weight",
-    "region_scale",
-    "learning_rate",
-    "weight_decay",
-    "schedule",
-    "warmup_steps",
-    "clip_norm",
-    "epochs",
-    "patience",
-)
-"""Settings that trials of one stack may differ in: none of them shapes the head or a batch."""
-
-_PLACES: Final = ("corpus", "features", "face_encoder", "voice_encoder", "prototypes_from")
-"""Settings that say what trials read."""
-
 _DROPOUT_STREAM: Final = 0x5EED
 """Sets the seed of a trial's dropout apart from that of its batches."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """A run that is wanted.
-
-    Args:
-        config: Its settings.
-        directory: Where it lies, or will.
-        data: What it reads.
-        division: Its clips.
-        identity: What its weights depend on.
-    """
-
-    config: TrainConfig
-    directory: Path
-    data: Data
-    division: Division
-    identity: dict[str, Any]
 
 
 class TrialsFailed(VAError):
@@ -90,13 +49,6 @@ class TrialsFailed(VAError):
         self.failures = failures
 
 
-def expand(config: TrainConfig) -> list[TrainConfig]:
-    """List the single runs that settings stand for: one, or one per fold and seed."""
-    seeds = config.seeds or (config.seed,)
-    folds = range(config.folds) if config.folds and config.fold < 0 else (config.fold,)
-    return [replace(config, seed=seed, fold=fold, seeds=(), ensemble=False) for fold in folds for seed in seeds]
-
-
 def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path]:
     """Train runs, or find that they have been trained already.
 
@@ -104,7 +56,7 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
     is trained.
 
     Args:
-        configs: Single runs, as `expand` gives them.
+        configs: Single runs, as `planning.expand` gives them.
         epoch_done: Called with a run's settings and log line after each of its epochs.
 
     Returns:
@@ -116,66 +68,11 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
     """
     planned = plan(configs)
     failures: dict[Path, VAError] = {}
-    for group in _groups(one for one in planned if not checkpoint.is_finished(one.directory)):
+    for group in groups(one for one in planned if not checkpoint.is_finished(one.directory)):
         failures |= _train_group(group, epoch_done)
     if failures:
         raise TrialsFailed(failures, of=len(planned))
     return [one.directory for one in planned]
-
-
-def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
-    """Open what runs need, check that it fits, and name their directories.
-
-    Raises:
-        VAError: Corpus or features are missing or do not fit together.
-    """
-    opened: dict[tuple[Any, ...], Data] = {}
-    divided: dict[tuple[Any, ...], Division] = {}
-    planned = []
-    for config in configs:
-        # Whether texts may be missing depends on the term, and stand-ins for them on the number of regions.
-        texts = (config.region_weight > 0, *map(len, config.axes))
-        source = (*(getattr(config, name) for name in _PLACES), *texts)
-        if source not in opened:
-            opened[source] = open_data(config)
-        data = opened[source]
-        check(config, data)
-        _check_machine(config)
-        chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
-        if chosen not in divided:
-            divided[chosen] = divide(config, data)
-        division = divided[chosen]
-        identity = identity_of(config, data, division)
-        directory = config.out / f"{config.name or describe(config)}-{settings.digest(identity)}"
-        planned.append(Planned(config=config, directory=directory, data=data, division=division, identity=identity))
-    return planned
-
-
-def describe(config: TrainConfig) -> str:
-    """Name an architecture, e.g. `gru-hierarchical` or `tcn-face`."""
-    return f"{config.temporal}-{config.fusion if config.modalities == 'both' else config.modalities}"
-
-
-def _check_machine(config: TrainConfig) -> None:
-    if config.tensorboard:
-        events.require()
-    device = choose_device(config.device)
-    if config.precision != "float32" and device.type != "cuda":
-        raise VAError(f"--precision {config.precision}: needs a GPU", "Leave it out to train in float32.")
-    if config.deterministic and device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
-
-
-def _groups(planned: Iterable[Planned]) -> list[list[Planned]]:
-    """Put runs together that can be one stack."""
-    groups: dict[str, list[Planned]] = {}
-    for one in planned:
-        common = {name: value for name, value in one.identity["config"].items() if name not in _OWN}
-        places = {name: getattr(one.config, name) for name in _PLACES}
-        key = json.dumps([common, places, one.config.device], sort_keys=True, default=str)
-        groups.setdefault(key, []).append(one)
-    return list(groups.values())
 
 
 def _train_group(group: list[Planned], epoch_done: EpochDone) -> dict[Path, VAError]:
@@ -214,8 +111,9 @@ def _train_stack(
             event_logs[id(trial)].add(state.log[-1])
         epoch_done(trial.config, state.log[-1])
 
-    fit_head = make_head(planned[0])
-    loop.fit(trials, pool, truths, fit_head, epoch_done=keep)
+    tower = planned[0].data.tower
+    texts = context.load(tower, pool.device) if tower is not None else None
+    loop.fit(trials, pool, truths, make_head(planned[0]), epoch_done=keep, texts=texts)
     for trial, one in zip(trials, planned, strict=True):
         if trial.failure is None:
             files.write_json(one.directory / "run.json", _describe_run(one, trial, together=len(trials)))
@@ -262,6 +160,8 @@ def _new_state(one: Planned, pool: WindowSet, windows_of: Tensor) -> TrialState:
     torch.manual_seed(seed)
     head = make_head(one)
     weights = head.state_dict()
+    if one.data.tower is not None:
+        weights["region_head.context"] = context.initial(one.data.tower, count=one.config.context, seed=seed)
     for modality in ("video", "audio"):
         if f"{modality}.projection.mean" in weights:
             mean, scale = moments(pool, windows_of, modality=modality)
@@ -283,6 +183,7 @@ def make_head(one: Planned) -> VAHead:
         audio_dim=shape["audio_dim"],
         audio_cnn=shape["audio_cnn"],
         prototypes=torch.from_numpy(one.data.prototypes.values),
+        context_width=shape.get("context_width", 0),
     )
 
 
@@ -297,6 +198,8 @@ def _fitting(one: Planned, device: torch.device) -> int:
     if one.data.shape["audio_cnn"] and config.modalities != "face":
         per_step += 40 * one.data.voice.dim  # sixteen channels of a step's picture, before and after ReLU and pooling
     needed = 4 * (6 * parameters + config.batch_size * cells * per_step)
+    if one.data.tower is not None:
+        needed += 4 * context.floats_per_trial(one.data.tower, count=config.context)
     return max(1, int(free_bytes(device) / 2 / needed))
 
 

@@ -17,6 +17,7 @@ from va.data.windows import WindowBatch
 from va.model import layers
 from va.model.head import VAHead
 from va.model.prompts import region_centers, soft_labels
+from va.model.text import RegionTexts
 from va.train import losses
 from va.train.config import TrainConfig
 from va.train.state import TrialState
@@ -30,6 +31,7 @@ class Stack:
         configs: One per trial; they may differ only in what does not shape the head.
         states: One per trial.
         device: Where to train.
+        texts: On that device, what makes the prototypes of the trials' context vectors; None for heads without any.
 
     Attributes:
         head: The stacked head, float32.
@@ -38,10 +40,17 @@ class Stack:
     """
 
     def __init__(
-        self, head: VAHead, *, configs: Sequence[TrainConfig], states: Sequence[TrialState], device: torch.device
+        self,
+        head: VAHead,
+        *,
+        configs: Sequence[TrainConfig],
+        states: Sequence[TrialState],
+        device: torch.device,
+        texts: RegionTexts | None = None,
     ) -> None:
         self.configs = list(configs)
         self.device = device
+        self._texts = texts
         self.head = layers.stack_states(head, [state.weights for state in states]).to(device)
         self.steps = [state.steps for state in states]
         self._parameters = dict(self.head.named_parameters())
@@ -81,8 +90,9 @@ class Stack:
         Returns:
             float32 [N, 2], without gradient: L_CCC and L_KL before the update.
         """
+        prototypes = self._prototypes(self.head)
         with self._autocast:
-            output = self.head(batch.frames, batch.frame_valid, batch.audio, batch.audio_valid)
+            output = self.head(batch.frames, batch.frame_valid, batch.audio, batch.audio_valid, prototypes)
         soft = soft_labels(batch.target, self._centers, self._sigma)
         ccc = losses.ccc_loss(output.va.float(), batch.target, batch.target_valid, trials=True)
         kl = losses.region_kl(output.region_logits.float(), soft, batch.target_valid, trials=True)
@@ -94,6 +104,14 @@ class Stack:
             self._clip()
         self._update(active, total_steps)
         return torch.stack((ccc, kl), dim=1).detach()
+
+    @torch.no_grad()
+    def keep_prototypes(self) -> None:
+        """Put the prototypes that the context vectors now give into the heads, which then need no text tower."""
+        for head in (self.head, self.averaged):
+            prototypes = self._prototypes(head) if head is not None else None
+            if head is not None and prototypes is not None:
+                head.region_head.prototypes.copy_(prototypes)
 
     def states(self) -> list[TrialState]:
         """Give each trial's tensors and counters as they are now, as views; scores and logs are the caller's."""
@@ -122,6 +140,10 @@ class Stack:
     def answering(self) -> VAHead:
         """The stacked head that is validated and kept: the averaged one where there is one."""
         return self.head if self.averaged is None else self.averaged
+
+    def _prototypes(self, head: VAHead) -> Tensor | None:
+        context = head.region_head.context
+        return None if self._texts is None or context is None else self._texts(context)
 
     def _make_optimiser(self, states: Sequence[TrialState]) -> torch.optim.AdamW:
         groups = [

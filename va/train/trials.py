@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from va.errors import VAError
-from va.train import runs
+from va.train import planning, runs
 from va.train.config import TrainConfig
 from va.train.state import Epoch
 
@@ -38,7 +38,7 @@ def train_most(
     except runs.TrialsFailed as error:
         if len(error.failures) == len(configs):
             raise
-        directories, failures = [one.directory for one in runs.plan(configs)], error.failures
+        directories, failures = [one.directory for one in planning.plan(configs)], error.failures
     everything = sum(config.epochs for config in configs)
     progress(everything, everything, "")
     return directories, failures
