@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_a_run_learns_and_says_how_it_was_made(small: Small, tmp_path: Path) -> 
     assert dev
     assert not dev & {clips[name].identity for name in info["train_clips"]}
     assert {clips[name].split for name in info["train_clips"] + info["selection"]["clips"]} == {"train"}
+
+
+def test_colleagues_may_read_a_run_as_the_umask_says(small: Small, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        directory = train(small.config(tmp_path, epochs=1))
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in directory.iterdir()} == {
+        name: 0o644 for name in ("run.json", "model.safetensors", "log.jsonl")
+    }
 
 
 def test_two_runs_are_equal_bit_for_bit(small: Small, tmp_path: Path) -> None:

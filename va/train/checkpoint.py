@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from va import files
 from va.errors import VAError
@@ -106,7 +106,8 @@ def save_weights(directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """Write a head's state dict, whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with files.replacing(directory / "model.safetensors") as temporary:
-        save_file(state, temporary)
+        # Not by the library's own writer: only the owner could read its files, whatever the umask says.
+        temporary.write_bytes(save(state))
 
 
 def load_run(directory: Path) -> Run:

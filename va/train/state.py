@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from va import files
@@ -80,11 +80,8 @@ def save(state: TrialState, directory: Path) -> None:
     counts = {"schema": SCHEMA, "steps": state.steps, "epoch": state.epoch, "best_epoch": state.best_epoch}
     text = json.dumps(counts | {"best_score": state.best_score, "log": state.log})
     with files.replacing(directory / NAME) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"state": text},
-        )
+        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        temporary.write_bytes(to_bytes(kept, metadata={"state": text}))
         with contextlib.suppress(FileNotFoundError):
             (directory / NAME).replace(directory / PREVIOUS)
 
