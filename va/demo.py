@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from va.data import affwild2, synthetic
-from va.evaluate import score, summary
+from va.evaluate import score, summary, video
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.figures import ReportFigures
+from va.evaluate.predict_config import PredictConfig
 from va.extract import pipeline
 from va.extract.config import ExtractConfig
 from va.train import runs
@@ -35,15 +36,17 @@ class DemoResult:
         figures: Per modality setting (`both`, `face`, `voice`).
         table: Header and rows for the terminal.
         page: The full model's report.
+        player: A clip of somebody that the model has never seen, to be watched.
     """
 
     figures: dict[Modalities, ReportFigures]
     table: tuple[tuple[str, ...], list[tuple[str, ...]]]
     page: Path
+    player: Path
 
 
 def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoResult:
-    """Draw a corpus, extract it, train three heads and evaluate them on unseen identities.
+    """Draw a corpus, extract it, train three heads, evaluate them on unseen identities, and predict one of these.
 
     Args:
         out: Folder for everything; what is already there is reused.
@@ -56,18 +59,18 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
         VAError: A stage cannot do its work.
     """
     corpus, features = out / "corpus", out / "features"
-    with bar("1/4 drawing clips") as progress:
+    with bar("1/5 drawing clips") as progress:
         synthetic.write_tree(
             corpus, clips=clips, seconds=seconds, seed=seed, workers=os.cpu_count() or 1, progress=progress
         )
-    with bar("1/4 reading the tree") as progress:
-        affwild2.read_tree(corpus, out=corpus, name="synthetic", synthetic=True, sample=None, progress=progress)
-    with bar("2/4 extracting") as progress:
+    with bar("1/5 reading the tree") as progress:
+        drawn = affwild2.read_tree(corpus, out=corpus, name="synthetic", synthetic=True, sample=None, progress=progress)
+    with bar("2/5 extracting") as progress:
         config = ExtractConfig(corpus=corpus, out=features, preset="tiny")
         pipeline.run(config, progress=progress)
-    figures = {}
+    heads = {}
     for modalities in _MODALITIES:
-        with bar(f"3/4 training ({modalities})") as progress:
+        with bar(f"3/5 training ({modalities})") as progress:
             training = TrainConfig(
                 corpus=corpus,
                 features=features,
@@ -77,12 +80,26 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
                 epochs=_EPOCHS,
                 seed=seed,
             )
-            (directory,) = runs.train([training], epoch_done=_epoch_progress(progress))
-        with bar(f"4/4 evaluating ({modalities})") as progress:
-            page = out / "report" / modalities
-            figures[modalities] = score.run(EvaluateConfig(run=directory, out=page), progress=progress)
-    rows = [figures[name]["rows"][0] for name in _MODALITIES] + list(figures["both"]["rows"][1:])
-    return DemoResult(figures=figures, table=summary.table(rows), page=out / "report" / "both" / "index.html")
+            (heads[modalities],) = runs.train([training], epoch_done=_epoch_progress(progress))
+    figures = {}
+    for modalities, head in heads.items():
+        others = tuple(heads[name] for name in _MODALITIES[1:]) if modalities == "both" else ()
+        with bar(f"4/5 evaluating ({modalities})") as progress:
+            scoring = EvaluateConfig(run=head, out=out / "report" / modalities, compare=others)
+            figures[modalities] = score.run(scoring, progress=progress)
+    with bar("5/5 predicting a clip") as progress:
+        unseen = drawn.split("val")[0].media
+        watched = video.run(PredictConfig(inputs=(heads["both"], unseen), out=out / "player"), progress=progress)
+    for failure in watched.failed:
+        raise failure
+    rows = [figures[name]["rows"][0] for name in _MODALITIES]
+    rows += [row for row in figures["both"]["rows"][1:] if row["kind"] != "compared"]
+    return DemoResult(
+        figures=figures,
+        table=summary.table(rows),
+        page=out / "report" / "both" / "index.html",
+        player=watched.pages[0],
+    )
 
 
 def _epoch_progress(progress: Callable[..., Any]) -> runs.EpochDone:

@@ -13,18 +13,22 @@ from va.errors import VAError
 
 @app.command("demo")
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the corpus, features, runs and the report.")],
+    out: Annotated[Path, typer.Option(help="Folder for the corpus, features, runs and pages.")],
     clips: Annotated[int, typer.Option(help="Clips to draw.")] = 48,
     seconds: Annotated[float, typer.Option(help="Length of each clip in seconds.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Seed of the corpus and of training.")] = 0,
 ) -> None:
-    """Run everything on a synthetic corpus with the demo encoders: draw, extract, train, evaluate, report."""
+    """Run everything on a synthetic corpus with the demo encoders: draw, extract, train, evaluate, predict.
+
+    Prints a table, then the paths of the report and of a page that plays a clip with its prediction.
+    """
     cores.share()
     with console.progress("loading libraries"):
         from va import demo as chain
     result = chain.run(out, clips=clips, seconds=seconds, seed=seed, bar=console.progress)
     console.table("Demo encoders on a synthetic corpus, unseen identities, abaw protocol", *result.table)
     console.say(str(result.page))
+    console.say(str(result.player))
 
 
 @app.command("doctor")
