@@ -53,15 +53,15 @@ def main() -> None:
         command = [sys.executable, "-m", "va.cli", "evaluate", str(run), "--out", str(root / "report")]
         found = [measure(command) for _ in range(given.repeats)]
         page_mb = (root / "report" / "index.html").stat().st_size / 1e6
-    best = min(found, key=lambda one: one.seconds)
+    middle = sorted(found, key=lambda one: one.seconds)[len(found) // 2]  # the median, of an odd number
     peak_mb = max(one.peak_mb for one in found)
     cores = os.cpu_count() or 1
     clips = f"{given.clips} clips of {FRAMES} frames at {RATE_HZ} fps"
     print(f"{platform.machine()}, {cores} cores; {clips}, baselines over {train_clips(given.clips)} training clips\n")
-    print(best.said)
-    for name, value, bar, unit in (("wall clock", best.seconds, BAR_S, "s"), ("peak memory", peak_mb, BAR_MB, "MB")):
+    print(middle.said)
+    for name, value, bar, unit in (("wall clock", middle.seconds, BAR_S, "s"), ("peak memory", peak_mb, BAR_MB, "MB")):
         print(f"{name:<14} {value:8.1f} {unit:<3} {'met' if value <= bar else 'missed'}, at most {bar:g}")
-    print(f"{'processor time':<14} {best.processor_s:8.1f} s   of all threads")
+    print(f"{'processor time':<14} {middle.processor_s:8.1f} s   of all threads")
     print(f"{'page':<14} {page_mb:8.1f} MB")
     answer = {
         "benchmark": "evaluate",
@@ -74,7 +74,7 @@ def main() -> None:
         "peak_mb": round(peak_mb, 1),
         "page_mb": round(page_mb, 2),
         "bars": {"seconds": BAR_S, "peak_mb": BAR_MB},
-        "met": best.seconds <= BAR_S and peak_mb <= BAR_MB,
+        "met": middle.seconds <= BAR_S and peak_mb <= BAR_MB,
     }
     print(json.dumps(answer))
 

@@ -92,8 +92,10 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
         watched = video.run(PredictConfig(inputs=(heads["both"], unseen), out=out / "player"), progress=progress)
     for failure in watched.failed:
         raise failure
-    rows = [figures[name]["rows"][0] for name in _MODALITIES]
-    rows += [row for row in figures["both"]["rows"][1:] if row["kind"] != "compared"]
+    full = figures["both"]["rows"]
+    rows = [row for row in full if row["kind"] in ("run", "smoothed", "reading")]
+    rows += [figures[name]["rows"][0] for name in _MODALITIES[1:]]
+    rows += [row for row in full if row["kind"] == "baseline"]
     return DemoResult(
         figures=figures,
         table=summary.table(rows),

@@ -1,5 +1,6 @@
 /* What all pages with charts share; put before the page's own script. Plotly's text is run when the page has been
-   shown, each chart is drawn when it comes near the window, and again in the reader's other colours or on paper. */
+   shown, each chart is drawn when it comes near the window or when there is time, and again in the reader's other
+   colours or on paper. */
 "use strict";
 const charts = (() => {
   const touch = matchMedia("(pointer: coarse)").matches;
@@ -71,7 +72,16 @@ const charts = (() => {
         show(target);
       }
     }, { rootMargin: "300px 0px" });
-    ready.then(() => { for (const element of all) watcher.observe(element); });
+    // The others follow one by one when the reader is not waited for, so that a picture of the whole page is whole.
+    const idle = window.requestIdleCallback ?? ((then) => setTimeout(then, 200));
+    const rest = () => {
+      const next = all.find((element) => !near.has(element));
+      if (!next) return;
+      watcher.unobserve(next);
+      show(next);
+      idle(rest);
+    };
+    ready.then(() => { for (const element of all) watcher.observe(element); idle(rest); });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => near.forEach(show));
     const onPaper = (now) => () => {
       printing = now;
