@@ -85,7 +85,9 @@ def run(out: Path, *, clips: int, seconds: float, seed: int, bar: Bar) -> DemoRe
     for modalities, head in heads.items():
         others = tuple(heads[name] for name in _MODALITIES[1:]) if modalities == "both" else ()
         with bar(f"4/5 evaluating ({modalities})") as progress:
-            scoring = EvaluateConfig(run=head, out=out / "report" / modalities, compare=others)
+            scoring = EvaluateConfig(
+                run=head, out=out / "report" / modalities, compare=others, robustness=modalities == "both"
+            )
             figures[modalities] = score.run(scoring, progress=progress)
     with bar("5/5 predicting a clip") as progress:
         unseen = drawn.split("val")[0].media

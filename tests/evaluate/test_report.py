@@ -316,6 +316,15 @@ def test_every_metric_is_there_in_both_poolings() -> None:
     assert ">Smoothed</th>" not in report_tables.metrics(figures)
 
 
+def test_clips_without_a_metric_of_their_own_are_counted_below_it() -> None:
+    figures = make_figures()
+    raw = figures["per_video"]["raw"]
+    raw |= {f"undefined_{name}": 0.0 for name in list(raw)} | {"undefined_pcc_arousal": 3.0}
+    source = report_tables.metrics(figures)
+    assert source.count('<tr><th scope="row">') == 10
+    assert source.count("clips have none") == source.count("3 clips have none") == 1
+
+
 def test_smoothness_has_three_digits_whatever_the_size() -> None:
     rows = make_figures()["smoothness"]
     rows[0].update(tv_valence=0.01234, tv_arousal=123.4, jerk_valence=0.0, jerk_arousal=NAN)

@@ -1,7 +1,7 @@
 """The tables of an evaluation report: everything that can be read without a script."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from va.evaluate import whiskers
@@ -228,19 +228,25 @@ def metrics(figures: ReportFigures) -> str:
         ("All frames pooled", "pooled", figures["pooled"]),
         ("Mean of the clips' own values", "per-video", figures["per_video"]),
     ):
-        names = list(dict.fromkeys(name.rsplit("_", 1)[0] for name in found["raw"]))
         lines = []
-        for name in names:
+        for name, words in _METRICS.items():
             cells = "".join(
-                f"<td{mark}>{_number(found[kind].get(f'{name}_{axis}', math.nan))}</td>"
+                f"<td{mark}>{_metric(found[kind], f'{name}_{axis}')}</td>"
                 for kind in series
                 for axis, mark in zip(AXES, (' class="split"', "", ""), strict=True)
             )
-            lines.append(f'<tr><th scope="row">{text(_METRICS.get(name, name.upper()))}</th>{cells}</tr>')
+            lines.append(f'<tr><th scope="row">{text(words)}</th>{cells}</tr>')
         groups = "".join(f'<th scope="colgroup" colspan="3" class="split">{kind.capitalize()}</th>' for kind in series)
         head = f'<tr><th scope="col" rowspan="2">Metric</th>{groups}</tr><tr>{_columns(3, len(series))}</tr>'
         tables.append(f'<h3 id="{key}">{title}</h3>{_table("even", key, head, _body(lines))}')
     return "".join(tables)
+
+
+def _metric(found: Mapping[str, float], name: str) -> str:
+    """A metric, and how many clips have none of their own, where some have not."""
+    lacking = found.get(f"undefined_{name}", 0.0)
+    note = f'<span class="interval">{lacking:g} clips have none</span>' if lacking else ""
+    return _number(found.get(name, math.nan)) + note
 
 
 def _scores(score: Score | None) -> str:
