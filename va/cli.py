@@ -7,7 +7,6 @@ import typer
 
 from va import console
 from va.commands import (  # noqa: F401 - importing adds their commands
-    comparing,
     corpora,
     features,
     heads,

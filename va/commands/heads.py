@@ -1,10 +1,13 @@
-"""Commands of stage two: heads, sweeps, the paper's tables."""
+"""Commands of stage two: heads, sweeps, the paper's tables, encoders compared."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 from va import console, cores, options, settings
 from va.commands.app import app
-from va.train.ablate_config import AblateConfig
+from va.train.ablate_config import AblateConfig, RowSettings
+from va.train.compare_config import CompareConfig
 from va.train.config import SweepConfig, TrainConfig
 
 
@@ -71,8 +74,41 @@ def ablate(config: AblateConfig) -> None:
         from va.train import ablate as trials
     with console.progress("training epochs of all trials") as progress:
         trained = trials.run(config, progress=progress)
+    results = _scored(ablation.run, trained, config)
+    if config.json:
+        console.say(json.dumps(results))
+    else:
+        for title, header, rows in ablation.tables(results):
+            console.table(title, header, rows)
+        console.note("published: CCC mean on Aff-Wild2, quoted and not verified here; the page says what differs")
+        console.say(str(config.out / "index.html"))
+    ablation.require_all(results)
+
+
+@options.stage(app, "compare-encoders", CompareConfig)
+def compare_encoders(config: CompareConfig) -> None:
+    """Train the same head on every pair of cached encoders and rank them on dev; prints the page's path last."""
+    console.settings("compare-encoders", settings.as_dict(config))
+    cores.train()
+    with console.progress("loading libraries"):
+        from va.evaluate import comparison
+        from va.train import compare
+    with console.progress("training epochs of all trials") as progress:
+        trained = compare.run(config, progress=progress)
+    results = _scored(comparison.run, trained, config)
+    if config.json:
+        console.say(json.dumps(results))
+    else:
+        console.table(*comparison.table(results))
+        console.note(f"ranked on {results['selected_on']}; {results['split']} is shown beside it and ranks nothing")
+        console.say(str(config.out / "index.html"))
+    comparison.require_all(results)
+
+
+def _scored(run: Callable[..., dict[str, Any]], trained: dict[str, Any], config: RowSettings) -> dict[str, Any]:
+    """Score a table's runs, and name those that failed."""
     with console.progress("scoring runs") as progress:
-        results = ablation.run(
+        results = run(
             trained,
             out=config.out,
             corpus=config.corpus,
@@ -84,11 +120,4 @@ def ablate(config: AblateConfig) -> None:
         )
     for trial in results["failed"]:
         console.note(f"failed: {trial['run']}: {trial['message']}")
-    if config.json:
-        console.say(json.dumps(results))
-    else:
-        for title, header, rows in ablation.tables(results):
-            console.table(title, header, rows)
-        console.note("published: CCC mean on Aff-Wild2, quoted and not verified here; the page says what differs")
-        console.say(str(config.out / "index.html"))
-    ablation.require_all(results)
+    return results

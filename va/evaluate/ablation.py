@@ -4,8 +4,8 @@ Run it as `va ablate CORPUS FEATURES --table 1|2|3 --out DIR`: `va/train/ablate.
 `va/evaluate/row_scores.py` scores them, and `va/evaluate/ablation_page.py` draws the page.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from va.evaluate import ablation_page, markup, row_scores
@@ -16,47 +16,8 @@ from va.evaluate.table_parts import HEADLINE, between, shown
 __all__ = ["require_all", "run", "tables"]
 
 
-def run(
-    trained: Mapping[str, Any],
-    *,
-    out: Path,
-    corpus: Path,
-    features_root: Path,
-    split: str,
-    resamples: int,
-    device: str,
-    progress: Callable[[int, int, str], None],
-) -> dict[str, Any]:
-    """Score the runs of a table and write `results.json` and `index.html`.
-
-    Args:
-        trained: What `va/train/ablate.py` answered.
-        out: Its folder.
-        corpus: Manifest.
-        features_root: Features folder.
-        split: Split to score.
-        resamples: Bootstrap resamples of clips.
-        device: Where to compute, as `choose_device` takes it.
-        progress: Called with (runs scored, runs in all, what is next).
-
-    Returns:
-        What `results.json` holds.
-
-    Raises:
-        VAError: A run, the corpus or the features cannot be opened or do not fit; nothing is written then.
-    """
-    results = row_scores.score_rows(
-        trained,
-        out=out,
-        corpus=corpus,
-        features_root=features_root,
-        split=split,
-        resamples=resamples,
-        device=device,
-        progress=progress,
-    )
-    row_scores.write(results, out, page=ablation_page.render(results))
-    return results
+run = partial(row_scores.run, render=ablation_page.render)
+"""Scores the runs of a table and writes its page; arguments as `row_scores.run`."""
 
 
 def tables(results: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:

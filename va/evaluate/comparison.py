@@ -5,8 +5,8 @@ Run it as `va compare-encoders CORPUS FEATURES --out DIR`: `va/train/compare.py`
 selection split and stays so, whatever the reported split says (settled 7).
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from va.evaluate import comparison_page, row_scores
@@ -17,47 +17,8 @@ from va.evaluate.table_parts import HEADLINE, between, shown
 __all__ = ["require_all", "run", "table"]
 
 
-def run(
-    trained: Mapping[str, Any],
-    *,
-    out: Path,
-    corpus: Path,
-    features_root: Path,
-    split: str,
-    resamples: int,
-    device: str,
-    progress: Callable[[int, int, str], None],
-) -> dict[str, Any]:
-    """Score the runs of a comparison and write `results.json` and `index.html`.
-
-    Args:
-        trained: What `va/train/compare.py` answered.
-        out: Its folder.
-        corpus: Manifest.
-        features_root: Features folder.
-        split: Split to score.
-        resamples: Bootstrap resamples of clips.
-        device: Where to compute, as `choose_device` takes it.
-        progress: Called with (runs scored, runs in all, what is next).
-
-    Returns:
-        What `results.json` holds.
-
-    Raises:
-        VAError: A run, the corpus or the features cannot be opened or do not fit; nothing is written then.
-    """
-    results = row_scores.score_rows(
-        trained,
-        out=out,
-        corpus=corpus,
-        features_root=features_root,
-        split=split,
-        resamples=resamples,
-        device=device,
-        progress=progress,
-    )
-    row_scores.write(results, out, page=comparison_page.render(results))
-    return results
+run = partial(row_scores.run, render=comparison_page.render)
+"""Scores the runs of a comparison and writes its page; arguments as `row_scores.run`."""
 
 
 def table(results: Mapping[str, Any]) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:

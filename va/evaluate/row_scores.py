@@ -61,9 +61,10 @@ class Scored:
     draws: dict[str, FloatArray]
 
 
-def score_rows(
+def run(
     trained: Mapping[str, Any],
     *,
+    render: Callable[[Mapping[str, Any]], str],
     out: Path,
     corpus: Path,
     features_root: Path,
@@ -72,10 +73,11 @@ def score_rows(
     device: str,
     progress: Callable[[int, int, str], None],
 ) -> dict[str, Any]:
-    """Score the runs of a table.
+    """Score the runs of a table and write `results.json` and `index.html`.
 
     Args:
         trained: What `va/train/ablate.py` or `va/train/compare.py` answered.
+        render: Makes the page of the results.
         out: Its folder.
         corpus: Manifest.
         features_root: Features folder.
@@ -88,7 +90,7 @@ def score_rows(
         What `results.json` holds.
 
     Raises:
-        VAError: A run, the corpus or the features cannot be opened or do not fit.
+        VAError: A run, the corpus or the features cannot be opened or do not fit; nothing is written then.
     """
     chosen = choose_device(device)
     wanted = [trial for row in trained["rows"] for trials in row["runs"].values() for trial in trials]
@@ -101,13 +103,10 @@ def score_rows(
         predictions = predict.predict_clips(loaded, inputs, clips, device=chosen, fill="interpolate", label_shift_s=0.0)
         scored[trial["run"]] = _score(trial, loaded.info, predictions, resamples=resamples)
     progress(len(wanted), len(wanted), "")
-    return _results(trained, scored)
-
-
-def write(results: Mapping[str, Any], out: Path, *, page: str) -> None:
-    """Write `results.json` and `index.html`, each whole or not at all."""
-    files.write_json(out / "results.json", dict(results))
-    files.write_text(out / "index.html", page)
+    results = _results(trained, scored)
+    files.write_json(out / "results.json", results)
+    files.write_text(out / "index.html", render(results))
+    return results
 
 
 def require_all(results: Mapping[str, Any]) -> None:
