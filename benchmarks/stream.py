@@ -54,7 +54,7 @@ class Bench:
         import torch
 
         from va.device import choose_device
-        from va.evaluate.encoding import Pair
+        from va.evaluate.media.encoding import Pair
         from va.extract import encoders
         from va.extract.config import ExtractConfig
         from va.train import checkpoint
@@ -90,7 +90,7 @@ class Bench:
     def decode(self) -> float:
         """Seconds that reading, decoding, faces and the making of inputs take on their own."""
         from va.data import media
-        from va.evaluate import stream
+        from va.evaluate.media import stream
         from va.extract import live
 
         look = stream.looker(self.config, self.pair, side="largest")
@@ -104,7 +104,7 @@ class Bench:
 
     def play(self, step_s: float) -> dict[str, Any]:
         """Play the video once by its clock, and say what became of its steps."""
-        from va.evaluate import stream
+        from va.evaluate.media import stream
 
         face, voice = Timed(self.pair.face.encode), Timed(self.pair.voice.encode)
         spectrum, head = Timed(self.pair.voice.spectrum), Timed(self.run.head.forward)

@@ -53,6 +53,6 @@ def make_data(*, duration_s: float = 6.0, **changed: Any) -> PlayerData:
 
 def write(data: PlayerData, out: Path, video: Any) -> Path:
     """Write a page."""
-    from va.evaluate.player import write_player
+    from va.evaluate.pages.player import write_player
 
     return write_player(data, out, video=video, progress=lambda done, total, what: None)

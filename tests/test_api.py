@@ -23,7 +23,8 @@ from va.data import media, showing
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.errors import VAError
-from va.evaluate import predict, video
+from va.evaluate import predict
+from va.evaluate.media import video
 from va.evaluate.predict_config import PredictConfig
 from va.extract import decode, pipeline
 from va.extract.config import ExtractConfig

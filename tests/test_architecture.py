@@ -49,6 +49,8 @@ ALLOWED = {
     "extract": FOUNDATION | {"data", "model", "device", "weights", "cores"},
     "train": FOUNDATION | {"data", "model", "device"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
+    # What was never cached is decoded and encoded by stage one's own code.
+    "evaluate.media": FOUNDATION | {"data", "model", "device", "evaluate", "extract"},
     "demo": {"data", "extract", "train", "evaluate"},
     # What `va.load` gives: everything behind it for users of Python.
     "api": {"data", "extract", "train", "evaluate", "model", "device", "errors"},
@@ -60,49 +62,8 @@ LEAVES = {
     f"va.evaluate.{name}" for name in ("metrics", "intervals", "protocol", "assemble", "smoothing", "diagnostics")
 }
 # Every part of the evaluation may hold a run.
-RUNS = ("evaluate", "va.train.checkpoint")
-EXCEPTIONS = {
-    "va.evaluate.row_scores": {"va.train.seeds"},
-    # A copy of a video for its page is decoded as stage one decodes, in a process that is limited as its readers are.
-    "va.evaluate.transcode": {"va.extract.decode"},
-    "va.evaluate.preview": {"va.extract.watch"},
-    # A new video or stream is encoded by stage one's own code.
-    "va.evaluate.encoding": {
-        "va.extract.encoders",
-        "va.extract.config",
-        "va.extract",
-    },
-    # A stream is read by stage one's leaves and answered while it comes.
-    "va.evaluate.stream": {
-        "va.extract.config",
-        "va.extract.detect",
-        "va.extract.faces",
-        "va.extract.live",
-    },
-    "va.evaluate.handover": {"va.extract.live"},
-    "va.evaluate.answering": {"va.extract.live", "va.extract.decode"},
-    # A run as a predictor of new media: its encoders, and zero-shot's, with the texts that `va prompts` reads.
-    "va.evaluate.predictors": {
-        "va.extract.encoders",
-        "va.extract.config",
-        "va.extract.prompts",
-        "va.extract",
-    },
-    "va.evaluate.remarks": {"va.extract.config", "va.extract.looking"},
-    # New videos go through stage one's own pipeline, as a corpus made for the occasion.
-    "va.evaluate.video_features": {
-        "va.extract.pipeline",
-        "va.extract.config",
-        "va.extract.looking",
-        "va.extract",
-    },
-    # Media in memory go through its leaves, in its batches.
-    "va.evaluate.arrays": {
-        f"va.extract.{name}"
-        for name in ("batches", "config", "decode", "detect", "encoders", "faces", "pictures", "spectrum")
-    },
-    "va.evaluate.video": {"va.train.checkpoint"},
-}
+RUNS = ("va.train.checkpoint",)
+EXCEPTIONS = {"va.evaluate.row_scores": {"va.train.seeds"}}
 HEAVY = {
     "numpy",
     "torch",
@@ -156,19 +117,13 @@ def part_of(module: str) -> str:
 
 def violations(module: str, imported: set[str]) -> list[str]:
     part = part_of(module)
-    wrong = []
-    for target in sorted(name for name in imported if name.split(".")[0] == "va"):
-        other = part_of(target)
-        if (
-            other in {part, "va"}
-            or (part, target) == RUNS
-            or target in LEAVES
-            or target in EXCEPTIONS.get(module, set())
-        ):
-            continue
-        if other not in ALLOWED[part]:
-            wrong.append(f"{module} -> {target}")
-    return wrong
+    allowed = ALLOWED["evaluate.media" if module.startswith("va.evaluate.media") else part]
+    excepted = LEAVES | EXCEPTIONS.get(module, set()) | (set(RUNS) if part == "evaluate" else set())
+    return [
+        f"{module} -> {target}"
+        for target in sorted(name for name in imported if name.split(".")[0] == "va")
+        if part_of(target) not in {part, "va", *allowed} and target not in excepted
+    ]
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"va"}))
@@ -182,6 +137,10 @@ def test_a_wrong_arrow_is_seen() -> None:
     assert violations("va.extract.pipeline", imports_of(tree, top_level_only=False)) == [
         "va.extract.pipeline -> va.train.loop"
     ]
+    tree = ast.parse("from va.extract import pipeline\n")
+    imported = imports_of(tree, top_level_only=False)
+    assert violations("va.evaluate.score", imported) == ["va.evaluate.score -> va.extract.pipeline"]
+    assert violations("va.evaluate.media.video", imported) == []
 
 
 @pytest.mark.parametrize("name", STANDARD_ONLY)

@@ -14,11 +14,12 @@ from va.data import timeline
 from va.data.features import ClipFeatures
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import arrays, cells, predict, predictors, video_features
-from va.evaluate.cells import Answer, Features
-from va.evaluate.encoding import Faces
-from va.evaluate.predictors import RunPredictor
-from va.evaluate.video_features import Limits
+from va.evaluate import predict
+from va.evaluate.media import arrays, cells, predictors, video_features
+from va.evaluate.media.cells import Answer, Features
+from va.evaluate.media.encoding import Faces
+from va.evaluate.media.predictors import RunPredictor
+from va.evaluate.media.video_features import Limits
 from va.train import checkpoint
 
 __all__ = ["Answer", "Predictor"]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from va.data import affwild2, synthetic
-from va.evaluate import score, summary, video
+from va.evaluate import score, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.figures import ReportFigures
+from va.evaluate.media import video
 from va.evaluate.predict_config import PredictConfig
 from va.extract import pipeline
 from va.extract.config import ExtractConfig

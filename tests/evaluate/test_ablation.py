@@ -20,9 +20,10 @@ from small_corpus import Small
 from va import cli
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import ablation, ablation_page, intervals, predict, row_scores, score
+from va.evaluate import ablation, intervals, predict, row_scores, score
 from va.evaluate.config import EvaluateConfig
-from va.evaluate.table_parts import between
+from va.evaluate.pages import ablation_page
+from va.evaluate.pages.table_parts import between
 from va.train import planning, runs
 from va.train.config import TrainConfig
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from va.data.features import ClipFeatures
-from va.evaluate import cells, zero_shot
 from va.evaluate.assemble import ClipSeries
-from va.evaluate.cells import Features
+from va.evaluate.media import cells, zero_shot
+from va.evaluate.media.cells import Features
 
 
 def frames_of(values: np.ndarray, valid: list[bool]) -> ClipFeatures:

@@ -14,7 +14,8 @@ from small_corpus import Small, identity
 
 from va import cli
 from va.data.features import ClipFeatures, FeatureStore, Source
-from va.evaluate import comparison, comparison_page
+from va.evaluate import comparison
+from va.evaluate.pages import comparison_page
 
 HOSTILE = "</td><script>alert(1)</script>\"'&{{lead}}"
 

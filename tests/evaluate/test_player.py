@@ -15,7 +15,7 @@ from support import make_video
 
 from va.data import media
 from va.errors import VAError
-from va.evaluate import player, player_parts
+from va.evaluate.pages import player, player_parts
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{data}}{{video}} \u2028 é 😀"
 

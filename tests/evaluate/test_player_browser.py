@@ -14,7 +14,7 @@ from played import make_data, write
 from support import draw_number, make_video, read_number, sine
 
 from va.data import media, timeline
-from va.evaluate import transcode
+from va.evaluate.media import transcode
 from va.evaluate.player_data import PlayerData
 
 SECONDS = 6.0

@@ -15,7 +15,7 @@ from support import draw_number, make_video, read_number, sine
 
 from va.data import media
 from va.errors import VAError
-from va.evaluate import preview, transcode
+from va.evaluate.media import preview, transcode
 from va.extract import decode
 
 

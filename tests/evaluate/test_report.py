@@ -14,8 +14,8 @@ from page_material import HOSTILE, NAN, make_clip, make_figures, score, undefine
 
 from va.data.regions import REGION_TEXTS
 from va.errors import VAError
-from va.evaluate import markup, report, report_tables
 from va.evaluate.figures import ReportFigures, Row
+from va.evaluate.pages import markup, report, report_tables
 from va.evaluate.protocol import Figure
 
 MINUS = "\N{MINUS SIGN}"

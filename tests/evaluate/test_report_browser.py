@@ -11,8 +11,8 @@ import pytest
 from browser import Opened, opened
 from page_material import HOSTILE, make_clip, make_figures
 
-from va.evaluate import report
 from va.evaluate.figures import ClipTrack
+from va.evaluate.pages import report
 
 HOSTILE_NAME = HOSTILE + "\udcff<script>alert(2)</script>"
 CLIPS = 8

@@ -9,9 +9,9 @@ import pytest
 from page_material import NAN, make_clip, make_figures
 
 from va.data.regions import REGION_TEXTS
-from va.evaluate import report_charts
 from va.evaluate.figures import ClipTrack
-from va.evaluate.report_charts import GAP, TIME_UNIT_S
+from va.evaluate.pages import report_charts
+from va.evaluate.pages.report_charts import GAP, TIME_UNIT_S
 
 
 def unpacked(packed: str, times: list[int], values: list[int]) -> list[list[int | None]]:

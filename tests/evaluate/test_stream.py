@@ -28,8 +28,8 @@ from va import cli
 from va.data import corpus, features, media
 from va.data.corpus import Clip, Corpus, Truth
 from va.errors import VAError
-from va.evaluate import encoding, stream
-from va.evaluate.encoding import Pair
+from va.evaluate.media import encoding, stream
+from va.evaluate.media.encoding import Pair
 from va.evaluate.predict import Inputs, predict_clips
 from va.extract import decode, detect, faces, pipeline
 from va.extract.config import ExtractConfig

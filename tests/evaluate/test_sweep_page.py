@@ -13,7 +13,7 @@ import plotly.offline
 import pytest
 
 from va.errors import VAError
-from va.evaluate import sweep_page, sweep_tables
+from va.evaluate.pages import sweep_page, sweep_tables
 
 MINUS = "\N{MINUS SIGN}"
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{data}} \u2028 é 😀"

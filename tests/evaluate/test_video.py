@@ -13,7 +13,7 @@ from tiny_run import make_run
 from va import cli
 from va.data import media
 from va.errors import VAError
-from va.evaluate import video, video_features
+from va.evaluate.media import video, video_features
 from va.evaluate.predict_config import PredictConfig
 
 CLIPS = Path(__file__).resolve().parents[2].parent / "shared" / "clips"

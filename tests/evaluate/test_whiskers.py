@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from va.evaluate import whiskers
+from va.evaluate.pages import whiskers
 from va.evaluate.protocol import Figure
 
 NAN = float("nan")

@@ -48,7 +48,7 @@ def sweep_grid(config: SweepConfig) -> None:
     console.settings("sweep-grid", settings.as_dict(config))
     cores.train()
     with console.progress("loading libraries"):
-        from va.evaluate import sweep_page
+        from va.evaluate.pages import sweep_page
         from va.train import sweep
     with console.progress("training epochs of all trials") as progress:
         results = sweep.run(config, progress=progress)

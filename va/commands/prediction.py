@@ -28,7 +28,7 @@ def predict(config: PredictConfig) -> None:
         _stream(config)
         return
     with console.progress("loading libraries"):
-        from va.evaluate import video
+        from va.evaluate.media import video
     with console.progress("predicting videos", estimate=False) as progress:
         summary = video.run(config, progress=progress)
     for note in summary.notes:
@@ -54,7 +54,7 @@ def predict(config: PredictConfig) -> None:
 
 def _stream(config: PredictConfig) -> None:
     with console.progress("loading libraries"):
-        from va.evaluate import stream
+        from va.evaluate.media import stream
     assert config.run is not None  # checked when the config was read
     stream.run(
         directory=config.run,

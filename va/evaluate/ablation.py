@@ -1,17 +1,18 @@
 """The paper's tables on our runs: scored, compared and written.
 
 Run it as `va ablate CORPUS FEATURES --table 1|2|3 --out DIR`: `va/train/ablate.py` makes the runs,
-`va/evaluate/row_scores.py` scores them, and `va/evaluate/ablation_page.py` draws the page.
+`va/evaluate/row_scores.py` scores them, and `va/evaluate/pages/ablation_page.py` draws the page.
 """
 
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from va.evaluate import ablation_page, markup, row_scores
-from va.evaluate.report import NAMES
+from va.evaluate import row_scores
+from va.evaluate.pages import ablation_page, markup
+from va.evaluate.pages.report import NAMES
+from va.evaluate.pages.table_parts import HEADLINE, between, shown
 from va.evaluate.row_scores import require_all
-from va.evaluate.table_parts import HEADLINE, between, shown
 
 __all__ = ["require_all", "run", "tables"]
 

@@ -1,18 +1,19 @@
 """Compared encoders, scored on the split that is reported.
 
 Run it as `va compare-encoders CORPUS FEATURES --out DIR`: `va/train/compare.py` makes the runs and ranks them,
-`va/evaluate/row_scores.py` scores them, and `va/evaluate/comparison_page.py` draws the page. The order is that of the
-selection split and stays so, whatever the reported split says (settled 7).
+`va/evaluate/row_scores.py` scores them, and `va/evaluate/pages/comparison_page.py` draws the page. The order is that of
+the selection split and stays so, whatever the reported split says (settled 7).
 """
 
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from va.evaluate import comparison_page, row_scores
-from va.evaluate.report import NAMES
+from va.evaluate import row_scores
+from va.evaluate.pages import comparison_page
+from va.evaluate.pages.report import NAMES
+from va.evaluate.pages.table_parts import HEADLINE, between, shown
 from va.evaluate.row_scores import require_all
-from va.evaluate.table_parts import HEADLINE, between, shown
 
 __all__ = ["require_all", "run", "table"]
 

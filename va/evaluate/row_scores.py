@@ -20,12 +20,13 @@ import numpy as np
 from va import files
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import intervals, markup, predict, protocol
+from va.evaluate import intervals, predict, protocol
 from va.evaluate.metrics import BoolArray, FloatArray
+from va.evaluate.pages import markup
+from va.evaluate.pages.report import NAMES
+from va.evaluate.pages.table_parts import HEADLINE
 from va.evaluate.predict import SplitPredictions
 from va.evaluate.protocol import ClipFrames, ClipWindows
-from va.evaluate.report import NAMES
-from va.evaluate.table_parts import HEADLINE
 from va.train.seeds import mean_with_interval
 
 SCHEMA: Final = 1

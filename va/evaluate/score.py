@@ -13,24 +13,13 @@ import torch
 from va.data.corpus import Clip
 from va.data.sample import Sample, read_sample
 from va.device import choose_device
-from va.evaluate import (
-    compare,
-    metrics,
-    outputs,
-    predict,
-    provenance,
-    report,
-    robustness,
-    rows,
-    selection,
-    submission,
-    tracks,
-)
+from va.evaluate import compare, metrics, outputs, predict, provenance, robustness, rows, selection, submission, tracks
 from va.evaluate.assemble import ClipSeries
 from va.evaluate.compare import Compared, Other
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.diagnostics import truth_series
 from va.evaluate.figures import ReportFigures, Robustness, Row, Smoothing, Smoothness
+from va.evaluate.pages import report
 from va.evaluate.predict import Inputs, SplitPredictions
 from va.evaluate.protocol import ClipFrames
 from va.evaluate.published import PUBLISHED

@@ -2,7 +2,7 @@
 
 Run it as `va sweep-grid CORPUS FEATURES --out SWEEP`. Trials are ordinary runs below `SWEEP/runs`; training, resuming
 and leaving alone what is finished are `va/train/runs.py`'s. This module lists the trials and compares their scores on
-the selection split (settled 7); `va/evaluate/sweep_page.py` draws what it finds.
+the selection split (settled 7); `va/evaluate/pages/sweep_page.py` draws what it finds.
 """
 
 import itertools

@@ -6,8 +6,8 @@ after the page has been shown: reading its five million characters takes longer 
 
 from collections.abc import Sequence
 
-from va.evaluate import markup
-from va.evaluate.markup import text
+from va.evaluate.pages import markup
+from va.evaluate.pages.markup import text
 from va.version import __version__
 
 

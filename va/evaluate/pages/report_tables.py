@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from va.evaluate import whiskers
 from va.evaluate.figures import ClipTrack, Comparison, Published, ReportFigures, Robustness, Row, Smoothing, Smoothness
-from va.evaluate.markup import number, text
+from va.evaluate.pages import whiskers
+from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.report_charts import COLUMNS
+from va.evaluate.pages.whiskers import signed
 from va.evaluate.protocol import Figure, Score
-from va.evaluate.report_charts import COLUMNS
-from va.evaluate.whiskers import signed
 
 AXES: Final = ("valence", "arousal", "mean")
 NAMES: Final = ("ccc_valence", "ccc_arousal", "ccc_mean")

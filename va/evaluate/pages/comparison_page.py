@@ -1,17 +1,17 @@
 """A comparison's `results.json` -> one self-contained page: the ranking, paired differences, how they were made.
 
-Made from the parts of the other pages (`va/evaluate/table_parts.py`), without any script. `va/train/compare.py` and
-`va/evaluate/row_scores.py` say what the results hold.
+Made from the parts of the other pages (`va/evaluate/pages/table_parts.py`), without any script. `va/train/compare.py`
+and `va/evaluate/row_scores.py` say what the results hold.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from va.evaluate import markup
-from va.evaluate.document import document
-from va.evaluate.markup import text
-from va.evaluate.report import DEMO_BANNER, NAMES
-from va.evaluate.table_parts import (
+from va.evaluate.pages import markup
+from va.evaluate.pages.document import document
+from va.evaluate.pages.markup import text
+from va.evaluate.pages.report import DEMO_BANNER, NAMES
+from va.evaluate.pages.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
     Axis,

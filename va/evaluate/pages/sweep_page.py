@@ -1,7 +1,7 @@
 """A sweep's `results.json` -> one self-contained page: heat maps, ranking, paired differences, the paper's rows.
 
-Looks like an evaluation report and is made from the same parts (`va/evaluate/markup.py`): numbers and text are plain
-HTML, only the heat maps need JavaScript. `va/train/sweep.py` says what the results hold.
+Looks like an evaluation report and is made from the same parts (`va/evaluate/pages/markup.py`): numbers and text are
+plain HTML, only the heat maps need JavaScript. `va/train/sweep.py` says what the results hold.
 """
 
 import statistics
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from va import files
-from va.evaluate import markup, sweep_tables
-from va.evaluate.document import document
-from va.evaluate.markup import number, text
-from va.evaluate.report import DEMO_BANNER
-from va.evaluate.sweep_tables import Item, describe, interval, tuning
+from va.evaluate.pages import markup, sweep_tables
+from va.evaluate.pages.document import document
+from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.report import DEMO_BANNER
+from va.evaluate.pages.sweep_tables import Item, describe, interval, tuning
 
 _ROW_HEIGHT, _AXIS_HEIGHT = 78, 72
 """Pixels of a heat map's row, and of what stands below the rows."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from va.evaluate.markup import number
+from va.evaluate.pages.markup import number
 from va.evaluate.protocol import Figure
 
 _DRAWN: Final = (8.0, 162.0)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from va.evaluate import whiskers
-from va.evaluate.markup import number, text
+from va.evaluate.pages import whiskers
+from va.evaluate.pages.markup import number, text
 
 Item = Mapping[str, Any]
 """A part of `results.json`, as `va/train/sweep.py` writes it."""

@@ -16,9 +16,9 @@ import torch
 from va.data.regions import REGION_TEXTS, TEMPLATES
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import cells, encoding, remarks, zero_shot
-from va.evaluate.cells import Answer, Features, Floats
-from va.evaluate.encoding import Faces
+from va.evaluate.media import cells, encoding, remarks, zero_shot
+from va.evaluate.media.cells import Answer, Features, Floats
+from va.evaluate.media.encoding import Faces
 from va.extract import encoders
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder

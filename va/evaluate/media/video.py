@@ -16,13 +16,15 @@ from va import files
 from va.data import timeline
 from va.data.regions import REGION_TEXTS
 from va.errors import VAError
-from va.evaluate import player, predictors, protocol, remarks, smoothing, video_features
+from va.evaluate import protocol, smoothing
 from va.evaluate.assemble import ClipSeries
-from va.evaluate.cells import Answer, Floats, on_cells
+from va.evaluate.media import predictors, remarks, video_features
+from va.evaluate.media.cells import Answer, Floats, on_cells
+from va.evaluate.media.predictors import AnyPredictor
+from va.evaluate.media.video_features import Limits, Video
+from va.evaluate.pages import player
 from va.evaluate.player_data import PlayerData
 from va.evaluate.predict_config import PredictConfig
-from va.evaluate.predictors import AnyPredictor
-from va.evaluate.video_features import Limits, Video
 from va.train import checkpoint
 
 Progress = Callable[[int, int, str], None]

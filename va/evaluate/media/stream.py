@@ -30,10 +30,10 @@ from va.data import media, timeline
 from va.data.pipe import Pipe
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import encoding
-from va.evaluate.answering import Answerer
-from va.evaluate.encoding import Faces, Pair
-from va.evaluate.handover import Handover
+from va.evaluate.media import encoding
+from va.evaluate.media.answering import Answerer
+from va.evaluate.media.encoding import Faces, Pair
+from va.evaluate.media.handover import Handover
 from va.extract import detect, faces, live
 from va.extract.config import ExtractConfig
 from va.extract.faces import FaceTracker

@@ -13,7 +13,7 @@ const panel = (() => {
   let chosen = null;
   let track = null;
 
-  // --- series, packed by va/evaluate/report_charts.py: times as int32, then values as int16, both as differences
+  // --- series, packed by va/evaluate/pages/report_charts.py: times as int32, then values as int16, both as differences
 
   const unpack = async (clip) => {
     const bytes = Uint8Array.from(atob(clip.packed), (letter) => letter.charCodeAt(0));

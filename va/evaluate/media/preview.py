@@ -17,7 +17,7 @@ from typing import Any, Final
 import av
 
 from va.errors import VAError
-from va.evaluate import transcode
+from va.evaluate.media import transcode
 from va.extract.watch import Watch, limit_memory
 
 _MEMORY_BYTES: Final = 2_000_000_000

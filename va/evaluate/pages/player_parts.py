@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from va.data import timeline
-from va.evaluate.markup import number, text
+from va.evaluate.pages.markup import number, text
 from va.evaluate.player_data import Floats, PlayerData
 
 

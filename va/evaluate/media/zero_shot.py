@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from va.data import timeline
 from va.data.features import ClipFeatures
 from va.evaluate.assemble import ClipSeries
-from va.evaluate.cells import Floats
+from va.evaluate.media.cells import Floats
 
 _MIN_NORM = 1e-6
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from va.data import timeline
-from va.evaluate.encoding import Pair
+from va.evaluate.media.encoding import Pair
 from va.evaluate.predict import predict_batch
 from va.extract.decode import SAMPLE_RATE_HZ
 from va.extract.live import Look, Step

@@ -1,13 +1,13 @@
 """Parts of pages that hold a table of runs: figures with two intervals, drawn small, and what stands below them.
 
-`va/evaluate/ablation_page.py` and `va/evaluate/comparison_page.py` put them together.
+`va/evaluate/pages/ablation_page.py` and `va/evaluate/pages/comparison_page.py` put them together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from va.evaluate import whiskers
-from va.evaluate.markup import number, text
+from va.evaluate.pages import whiskers
+from va.evaluate.pages.markup import number, text
 
 Item = Mapping[str, Any]
 """A part of `results.json`, as `va/evaluate/row_scores.py` writes it."""

@@ -3,9 +3,9 @@
 from typing import Final
 
 from va.data import timeline
-from va.evaluate import encoding
-from va.evaluate.cells import Answer
-from va.evaluate.player import DEMO_BANNER, ZERO_SHOT
+from va.evaluate.media import encoding
+from va.evaluate.media.cells import Answer
+from va.evaluate.pages.player import DEMO_BANNER, ZERO_SHOT
 from va.extract.config import ExtractConfig
 from va.extract.looking import Seen
 from va.train.checkpoint import Run

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from va.data import timeline
 from va.data.features import ClipFeatures
-from va.evaluate import cells
-from va.evaluate.cells import Features
-from va.evaluate.predictors import BOX, LOUDNESS, AnyPredictor
+from va.evaluate.media import cells
+from va.evaluate.media.cells import Features
+from va.evaluate.media.predictors import BOX, LOUDNESS, AnyPredictor
 from va.extract import detect, faces, spectrum
 from va.extract.batches import Batch
 from va.extract.config import ExtractConfig

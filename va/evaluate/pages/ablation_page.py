@@ -1,17 +1,17 @@
 """An ablation's `results.json` -> one self-contained page: a table per form, paired differences, what differs.
 
-Looks like an evaluation report and is made from the same parts (`va/evaluate/markup.py`), without any script.
+Looks like an evaluation report and is made from the same parts (`va/evaluate/pages/markup.py`), without any script.
 `va/evaluate/ablation.py` says what the results hold.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-from va.evaluate import ablation_notes, markup
-from va.evaluate.document import document
-from va.evaluate.markup import number, text
-from va.evaluate.report import DEMO_BANNER, NAMES
-from va.evaluate.table_parts import (
+from va.evaluate.pages import ablation_notes, markup
+from va.evaluate.pages.document import document
+from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.report import DEMO_BANNER, NAMES
+from va.evaluate.pages.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
     Axis,

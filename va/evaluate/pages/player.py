@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from va import files
 from va.errors import VAError
-from va.evaluate import markup, preview, transcode
-from va.evaluate import player_parts as parts
-from va.evaluate.markup import text
+from va.evaluate.media import preview, transcode
+from va.evaluate.pages import markup
+from va.evaluate.pages import player_parts as parts
+from va.evaluate.pages.markup import text
 from va.evaluate.player_data import PlayerData
 from va.version import __version__
 

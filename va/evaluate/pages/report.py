@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from va import files
-from va.evaluate import markup, report_charts, report_tables
-from va.evaluate.document import document
 from va.evaluate.figures import ClipTrack, Plane, ReportFigures
-from va.evaluate.markup import number, text
+from va.evaluate.pages import markup, report_charts, report_tables
+from va.evaluate.pages.document import document
+from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.report_tables import share
 from va.evaluate.protocol import Figure, Score
-from va.evaluate.report_tables import share
 
 DEMO_BANNER: Final = "Demo encoders on a synthetic corpus: figures say nothing about real faces or Aff-Wild2."
 NAMES: Final = report_tables.NAMES

@@ -18,9 +18,9 @@ from va.data import corpus
 from va.data.corpus import Clip, Truth
 from va.data.features import FeatureStore
 from va.errors import VAError
-from va.evaluate import cells
-from va.evaluate.cells import Features
-from va.evaluate.predictors import BOX, LOUDNESS, AnyPredictor
+from va.evaluate.media import cells
+from va.evaluate.media.cells import Features
+from va.evaluate.media.predictors import BOX, LOUDNESS, AnyPredictor
 from va.extract import looking, pipeline
 from va.extract.looking import Seen
 

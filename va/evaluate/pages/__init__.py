@@ -1,0 +1,1 @@
+"""Figures and predictions as pages: reports, sweeps and tables of runs, and the player."""
