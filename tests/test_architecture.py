@@ -62,7 +62,7 @@ LEAVES = {
     f"va.evaluate.{name}" for name in ("metrics", "intervals", "protocol", "assemble", "smoothing", "diagnostics")
 }
 # Every part of the evaluation may hold a run.
-RUNS = ("va.train.checkpoint",)
+RUNS = {"va.train.checkpoint"}
 EXCEPTIONS = {"va.evaluate.row_scores": {"va.train.seeds"}}
 HEAVY = {
     "numpy",
@@ -118,7 +118,7 @@ def part_of(module: str) -> str:
 def violations(module: str, imported: set[str]) -> list[str]:
     part = part_of(module)
     allowed = ALLOWED["evaluate.media" if module.startswith("va.evaluate.media") else part]
-    excepted = LEAVES | EXCEPTIONS.get(module, set()) | (set(RUNS) if part == "evaluate" else set())
+    excepted = LEAVES | EXCEPTIONS.get(module, set()) | (RUNS if part == "evaluate" else set())
     return [
         f"{module} -> {target}"
         for target in sorted(name for name in imported if name.split(".")[0] == "va")
