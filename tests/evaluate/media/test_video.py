@@ -16,7 +16,7 @@ from va.errors import VAError
 from va.evaluate.media import video, video_features
 from va.evaluate.predict_config import PredictConfig
 
-CLIPS = Path(__file__).resolve().parents[2].parent / "shared" / "clips"
+CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
 
 
 def quiet(*_: Any) -> None:
