@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import failing
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -225,12 +226,6 @@ def test_a_copy_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         preview.playable(source, tmp_path / "none" / "x", duration_s=0.5, largest=0, bits_per_s=1e6, progress=silent)
 
 
-def crash(*_: object, signal_number: int) -> None:
-    import os
-
-    os.kill(os.getpid(), signal_number)
-
-
 @pytest.mark.parametrize(
     ("number", "why"), [(11, "crashed or was killed .SIGSEGV."), (14, "no progress for 60 s"), (9, "SIGKILL")]
 )
@@ -239,37 +234,25 @@ def test_a_decoder_that_dies_costs_the_video_only(
 ) -> None:
     source = tmp_path / "a.mp4"
     make_video(source, seconds=0.5)
-    monkeypatch.setattr(preview, "_serve", functools.partial(crash, signal_number=number))
+    monkeypatch.setattr(preview, "_serve", functools.partial(failing.crash, signal_number=number))
     with pytest.raises(VAError, match=f"a.mp4: cannot be converted .*{why}"):
         make(source)
-
-
-def sleep(*_: object) -> None:
-    import time
-
-    time.sleep(60)
 
 
 def test_a_conversion_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "a.mp4"
     make_video(source, seconds=0.5)
-    monkeypatch.setattr(preview, "_serve", sleep)
+    monkeypatch.setattr(preview, "_serve", failing.sleep)
     monkeypatch.setattr(preview, "_LIMIT_S", 0.2)
     monkeypatch.setattr(preview, "_LIMIT_PER_S", 0.0)
     with pytest.raises(VAError, match="cannot be converted within 0 s"):
         make(source)
 
 
-def starve(*arguments: Any) -> None:
-    """Runs in the child process, where nothing is patched."""
-    preview._MEMORY_BYTES = 40_000_000  # type: ignore[misc]
-    preview._serve(*arguments)
-
-
 def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "a.mp4"
     make_video(source, seconds=0.2, draw=lambda index: np.full((1080, 1920, 3), 128, np.uint8))
     assert make(source, largest=0)[0] != source
-    monkeypatch.setattr(preview, "_serve", starve)
+    monkeypatch.setattr(preview, "_serve", failing.starve)
     with pytest.raises(VAError, match=r"a\.mp4: .*(memory|unavailable)"):
         make(source, largest=0)
