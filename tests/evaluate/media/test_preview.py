@@ -254,5 +254,6 @@ def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     make_video(source, seconds=0.2, draw=lambda index: np.full((1080, 1920, 3), 128, np.uint8))
     assert make(source, largest=0)[0] != source
     monkeypatch.setattr(preview, "_serve", failing.starve)
-    with pytest.raises(VAError, match=r"a\.mp4: .*(memory|unavailable)"):
+    # The same file: only the memory is less. FFmpeg words it by where it ran out, sometimes as invalid data.
+    with pytest.raises(VAError, match=r"a\.mp4: .*(memory|unavailable|Invalid data)"):
         make(source, largest=0)
