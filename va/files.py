@@ -137,7 +137,7 @@ def read_json(path: Path, *, what: str, hint: str) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise VAError(f"{path}: cannot be read as {what} ({error.strerror})", hint) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VAError(f"{path}: is not {what} ({error})", hint) from None
     if not isinstance(data, dict):
         raise VAError(f"{path}: is not {what} (no JSON object)", hint)

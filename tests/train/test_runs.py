@@ -5,7 +5,9 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +75,34 @@ def test_colleagues_may_read_a_run_as_the_umask_says(small: Small, tmp_path: Pat
         os.umask(before)
     modes = {file.name: file.stat().st_mode & 0o777 for file in directory.iterdir()}
     assert modes == {"run.json": 0o644, "model.safetensors": 0o644, "log.jsonl": 0o644}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda info: info["shape"].update(frame_dim=10**12), "does not hold this run's weights"),
+        (lambda info: info["shape"].update(text_dim=-1), "malformed"),
+        (lambda info: info["config"].update(centers=[-0.5, 0.5]), "different numbers of regions"),
+        (lambda info: info["region_texts"].pop(), "different numbers of regions"),
+        (lambda info: info["encoders"].pop("face"), "malformed"),
+        (lambda info: info.pop("members"), "malformed"),
+    ],
+)
+def test_a_run_from_elsewhere_is_believed_only_as_far_as_its_weights_go(
+    small: Small, tmp_path: Path, change: Callable[[dict[str, Any]], object], why: str
+) -> None:
+    directory = train(small.config(tmp_path, epochs=1))
+    info = json.loads((directory / "run.json").read_text())
+    change(info)
+    (directory / "run.json").write_text(json.dumps(info))
+    with pytest.raises(VAError, match=why):
+        checkpoint.load_run(directory)
+
+
+def test_a_run_file_nested_without_end_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[" * 200_000)
+    with pytest.raises(VAError, match="is not a finished run"):
+        checkpoint.load_run(tmp_path)
 
 
 def test_two_runs_are_equal_bit_for_bit(small: Small, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from va.data.regions import CENTERS
 from va.errors import VAError
 from va.settings import argument, outside_digest, require
+
+_OF_FILES: Final = ("video", "smooth", "smooth_s", "readers", "stall_s", "memory_gb", "json")
+"""Settings of whole files, which a stream is not: it is decoded in the command's own process, without limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +121,9 @@ class PredictConfig:
             raise VAError(f"--stream: {len(self.videos)} videos are named", "Give one, or - for standard input.")
         if self.out is not None or self.keep_features is not None:
             raise VAError("--stream: writes no files", "Leave --out and --keep-features out; redirect what is printed.")
+        for name in _OF_FILES:
+            if getattr(self, name) != getattr(type(self), name):
+                raise VAError(f"--{name.replace('_', '-')}: does nothing with --stream", "Leave it out.")
 
     @property
     def folder(self) -> Path:

@@ -121,24 +121,48 @@ def load_run(directory: Path) -> Run:
         raise VAError(f"{directory}: has schema {info.get('schema')!r}, this version reads {SCHEMA}", _HINT)
     try:
         config = config_from(info["config"])
-        shape, members = info["shape"], len(info["members"])
-        head = make_head(
-            config,
-            frame_dim=shape["frame_dim"],
-            audio_dim=shape["audio_dim"],
-            audio_cnn=shape["audio_cnn"],
-            prototypes=torch.zeros(shape["num_regions"], shape["text_dim"]),
-            context_width=shape["context_width"] if config.context else 0,
-        )
-        head = layers.stack([head] * members) if members else head
-    except (KeyError, TypeError, ValueError) as error:
+        _check_regions(config, info)
+        # On "meta" nothing is allocated: sizes in a file from elsewhere are believed only once the weights have them.
+        with torch.device("meta"):
+            head = _head_of(config, info)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise VAError(f"{directory / 'run.json'}: is malformed ({error!r})", _HINT) from None
+    members = len(info["members"])
     file = directory / "model.safetensors"
     try:
-        head.load_state_dict(load_file(file), strict=True)
+        head.load_state_dict(load_file(file), strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise VAError(f"{file}: does not hold this run's weights ({str(error).splitlines()[0]})", _HINT) from None
     return Run(directory=directory, info=info, config=config, head=head.eval(), members=members)
+
+
+def _check_regions(config: TrainConfig, info: dict[str, Any]) -> None:
+    """Check what the weights' sizes do not tell: grid, texts and encoders.
+
+    Raises:
+        ValueError: They do not fit each other.
+        KeyError: One is missing.
+    """
+    valence, arousal = config.axes
+    counts = {len(valence) * len(arousal), info["shape"]["num_regions"], len(info["region_texts"])}
+    if len(counts) > 1:
+        raise ValueError(f"grid, texts and weights have different numbers of regions: {sorted(counts)}")
+    for kind in ("face", "voice"):
+        if not isinstance(info["encoders"][kind]["encoder"], str):
+            raise ValueError(f"the {kind} encoder has no name")
+
+
+def _head_of(config: TrainConfig, info: dict[str, Any]) -> VAHead:
+    shape, members = info["shape"], len(info["members"])
+    head = make_head(
+        config,
+        frame_dim=shape["frame_dim"],
+        audio_dim=shape["audio_dim"],
+        audio_cnn=shape["audio_cnn"],
+        prototypes=torch.zeros(shape["num_regions"], shape["text_dim"]),
+        context_width=shape["context_width"] if config.context else 0,
+    )
+    return layers.stack([head] * members) if members else head
 
 
 def config_from(values: dict[str, Any]) -> TrainConfig:

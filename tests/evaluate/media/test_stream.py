@@ -434,6 +434,8 @@ def test_an_output_that_nobody_reads_ends_quietly() -> None:
         (["run", "a.mp4", "--stream", "--out", "o"], "--stream: writes no files"),
         (["a.mp4", "--stream", "--zero-shot"], "--stream: needs a run"),
         (["run", "a.mp4", "--realtime", "--out", "o"], "--realtime: is for --stream only"),
+        (["run", "a.mp4", "--stream", "--stall-s", "5"], "--stall-s: does nothing with --stream"),
+        (["run", "a.mp4", "--stream", "--smooth", "median"], "--smooth: does nothing with --stream"),
         (["run", "a.mp4"], "--out is missing"),
         (["run", "a.mp4", "--stream"], "a.mp4: no such file"),
     ],
