@@ -187,6 +187,11 @@ def test_features_that_do_not_fit_are_refused(
         va.load(trained["frames"], device="cpu").predict_features(**(given | changes))
 
 
+def test_a_choice_of_faces_that_is_none_is_refused_at_once(run: Path) -> None:
+    with pytest.raises(ValueError, match="faces must be one of auto, none, detect, not 'what'"):
+        va.load(run, faces="what")
+
+
 def test_a_clip_that_is_not_there(small: Small, trained: dict[str, Path]) -> None:
     with pytest.raises(VAError, match="has no clip 'nobody'"):
         va.load(trained["frames"], device="cpu").predict_clip(small.corpus, small.features, "nobody")

@@ -6,6 +6,7 @@ Answers are those of the commands: `predict` is `va predict`, and `predict_clip`
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ class Predictor:
 
     Raises:
         VAError: Not a finished run, of another version, or damaged; or there is no such device.
+        ValueError: No such choice of faces.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Predictor:
         ast_weights: _Path | None = None,
         face_weights: _Path | None = None,
     ) -> None:
+        if faces not in get_args(Faces):
+            raise ValueError(f"faces must be one of {', '.join(get_args(Faces))}, not {faces!r}")
         self._run = checkpoint.load_run(Path(run))
         self._faces: Faces = faces
         self._device = device

@@ -32,6 +32,9 @@ app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""
 # typer re-exports or vendors click depending on its version; this is click's base of all usage errors in either.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
+_INTERRUPTED: Final = 128 + 2
+"""Exit code of a program that SIGINT ended, as shells give it."""
+
 
 def main() -> None:
     """Run the command line; a user's mistake becomes two lines and exit code 1 or 2, never a traceback."""
@@ -46,7 +49,9 @@ def main() -> None:
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         console.note("interrupted")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
+    if status == _INTERRUPTED:  # typer's own answer to an interrupt
+        console.note("interrupted")
     sys.exit(status if isinstance(status, int) else 0)
 
 

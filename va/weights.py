@@ -185,6 +185,6 @@ def _download(file: HubFile) -> Path:
             reason = f"hub out of reach: {type(error).__name__}"
     raise VAError(
         f"weights of '{file.encoder}' are not cached and not reachable ({reason})",
-        f"Bring {file.filename} of {file.repository} and pass {file.option} PATH, or use --preset tiny "
-        "(demo encoders).",
+        f"Bring {file.filename} of {file.repository} and pass {file.option} PATH, or use the demo encoders "
+        "(--preset tiny; in 'va predict' --encoder tiny-clip).",
     )

@@ -109,8 +109,12 @@ def test_moved_corpus_and_features_are_found_again(run: Path, small: Small, tmp_
     lost = tmp_path / "run"
     shutil.copytree(run, lost)
     (lost / "run.json").write_text(json.dumps(info))
-    with pytest.raises(VAError, match="/gone"):
+    with pytest.raises(VAError, match="/gone/corpus.json: no such") as error:
         evaluate(lost, tmp_path / "out")
+    assert "--corpus" in error.value.hint
+    with pytest.raises(VAError, match="/gone/eye") as error:
+        evaluate(lost, tmp_path / "out", corpus=small.corpus)
+    assert "--features" in error.value.hint
     assert not (tmp_path / "out").exists()
     figures = evaluate(lost, tmp_path / "out", corpus=small.corpus, features=tmp_path / "moved")
     assert figures["rows"][0]["abaw"]["coverage"] == 1.0

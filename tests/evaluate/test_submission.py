@@ -181,3 +181,13 @@ def test_raw_can_be_submitted_and_mistakes_are_told_first(trained: Path, with_te
     (line,) = (tmp_path / "out" / "submission.txt").read_text().splitlines()[1:]
     clip = next(clip for clip in figures["clips"] if clip["id"] == "clip16")
     assert line == "clip16/00200.jpg,{:z.5f},{:z.5f}".format(*clip["prediction"][199])
+    sample = write_sample(tmp_path, "clip16/00400.jpg", "clip16/00401.jpg", "clip16/09999.jpg")
+    figures = evaluate(sample, split="val", smooth="none")
+    assert figures["submission"].endswith(
+        "; 2 of them lie beyond their video's end and hold its last value, first clip16/00401.jpg"
+    )
+    score.run(
+        EvaluateConfig(run=trained, out=tmp_path / "out", corpus=with_test, smooth="none", device="cpu", resamples=20),
+        progress=lambda *_: None,
+    )
+    assert not (tmp_path / "out" / "submission.txt").exists()  # it would be another evaluation's

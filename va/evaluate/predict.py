@@ -61,13 +61,13 @@ def open_inputs(run: Run, *, corpus: Path | None, features_root: Path | None) ->
             f"{run.directory}: was shared without its corpus and features",
             "Name yours with --corpus and --features; features must come from the same encoders.",
         )
-    opened = Corpus.load(corpus or Path(run.info["corpus"]["path"]))
+    opened = Corpus.load(_there(corpus or Path(run.info["corpus"]["path"]), what="the corpus", option="--corpus"))
     stores = {}
     for name, digest in (("face", run.info["identity"]["face"]), ("voice", run.info["identity"]["voice"])):
         folder = Path(run.info["features"][name])
         if features_root is not None:
             folder = features_root / folder.name
-        store = features.FeatureStore(folder)
+        store = features.FeatureStore(_there(folder, what="the features", option="--features"))
         if store.digest != digest:
             raise VAError(
                 f"{folder}: has identity {store.digest}, the run was trained on {digest}",
@@ -75,6 +75,15 @@ def open_inputs(run: Run, *, corpus: Path | None, features_root: Path | None) ->
             )
         stores[name] = store
     return Inputs(corpus=opened, **stores)
+
+
+def _there(path: Path, *, what: str, option: str) -> Path:
+    """Check that what a run was trained on is still where it was, before anything suggests to make it again."""
+    if not path.exists():
+        raise VAError(
+            f"{path}: no such file or folder ({what} of the run)", f"Name the place it has now with {option}."
+        )
+    return path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,6 +92,8 @@ class PredictConfig:
         """Check ranges, and that there is something to predict."""
         require(self.scale > 0, option="--scale", value=self.scale, expected="a positive number")
         require(self.smooth_s > 0, option="--smooth-s", value=self.smooth_s, expected="a positive number of seconds")
+        if self.smooth == "none" and self.smooth_s != type(self).smooth_s:
+            raise VAError("--smooth-s: nothing is smoothed", "Give --smooth median, gaussian or hamming too.")
         require(0 <= self.readers <= 256, option="--readers", value=self.readers, expected="a number from 0 to 256")
         require(self.stall_s > 0, option="--stall-s", value=self.stall_s, expected="a positive number of seconds")
         require(self.memory_gb > 0, option="--memory-gb", value=self.memory_gb, expected="a positive number of GB")
@@ -110,6 +112,8 @@ class PredictConfig:
         whole = self.step_s > 0 and float(self.step_s * 2).is_integer()
         require(whole, option="--step-s", value=self.step_s, expected="a positive multiple of half a second")
         if not self.stream:
+            if Path("-") in self.videos:
+                raise VAError("-: standard input is for --stream only", "Add --stream, or name a file.")
             if self.out is None:
                 raise VAError("--out is missing", "Give a folder for the results, or --stream to print them.")
             if self.realtime:

@@ -192,6 +192,8 @@ def _write(config: EvaluateConfig, opened: _Opened, measured: _Measured, figures
     frames = measured.found.frames
     if opened.sample is not None:
         figures["submission"] = _submit(config, opened.sample, measured.found, measured.smoothed)
+    else:  # one of another run must not lie beside this run's figures
+        (config.out / submission.NAME).unlink(missing_ok=True)
     outputs.write_csv(config.out / "predictions.csv", frames, measured.smoothed.frames)
     outputs.write_hdf5(
         config.out / "predictions.h5", figures["clips"], frames, provenance.attributes(figures, opened.loaded)
@@ -269,4 +271,8 @@ def _submit(config: EvaluateConfig, sample: Sample, found: SplitPredictions, smo
         path, sample, series, found.truths, fill=config.fill, label_shift_s=config.label_shift_s
     )
     kind = "raw" if series is found.series else "smoothed"
-    return f"{path} ({len(sample.frames):,} frames, {kind})"
+    said = f"{path} ({len(sample.frames):,} frames, {kind})"
+    beyond = submission.beyond_the_end(sample, [one.id for one in series], found.truths)
+    if beyond:
+        said += f"; {len(beyond):,} of them lie beyond their video's end and hold its last value, first {beyond[0]}"
+    return said

@@ -90,6 +90,19 @@ def write_submission(
             raise VAError(f"{path}: was not kept: {problem}", "This is a defect of va; please report it.")
 
 
+def beyond_the_end(sample: Sample, clip_ids: Sequence[str], truths: Sequence[Truth]) -> list[str]:
+    """List the locations of a sample that lie beyond their video's known frames, in its order.
+
+    Args:
+        sample: Its clips are all among these.
+        clip_ids: The clips.
+        truths: Their frame times.
+    """
+    known = {name: len(truth.time_s) for name, truth in zip(clip_ids, truths, strict=True)}
+    last = np.array([known[name] for name in sample.names])
+    return [sample.locations[index] for index in np.flatnonzero(sample.frames > last[sample.clips])]
+
+
 def frame_times(truth: Truth, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give the time of frames of a video by number, from 1, on the clip's clock beyond its known frames.
 

@@ -186,7 +186,7 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, Any
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
     # Its libraries would start a thread per core, and multiprocessing would run the user's script again in it.
-    with _STARTING, _environment(dict.fromkeys(_ONE_THREAD, "1")), _nameless_main():
+    with _STARTING, _environment(dict.fromkeys(_ONE_THREAD, "1")), _nameless_main(), _deaf_to_interrupts():
         process.start()
     theirs.close()
     return ours, process
@@ -214,6 +214,16 @@ def _nameless_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that a Ctrl-C does not reach: the parent decides what is finished, and no child complains."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _context() -> Any:

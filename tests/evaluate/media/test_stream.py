@@ -378,6 +378,7 @@ def test_matroska_is_answered_before_it_ends_and_interrupted(made: Made) -> None
     lines += [json.loads(line) for line in out.splitlines()]
     assert process.returncode == 130
     assert re.search(r"^\d+ steps, \d+ dropped, latency", said.decode(), re.M) and "Traceback" not in said.decode()
+    assert said.decode().splitlines()[-1] == "interrupted"
     whole = {line["time_s"]: va_of(line) for line in made.stream("frames", "plain")}
     assert all(va_of(line) == whole[line["time_s"]] for line in lines)
 
@@ -437,6 +438,8 @@ def test_an_output_that_nobody_reads_ends_quietly() -> None:
         (["run", "a.mp4", "--stream", "--stall-s", "5"], "--stall-s: does nothing with --stream"),
         (["run", "a.mp4", "--stream", "--smooth", "median"], "--smooth: does nothing with --stream"),
         (["run", "a.mp4"], "--out is missing"),
+        (["run", "-", "--out", "o"], "-: standard input is for --stream only"),
+        (["run", "a.mp4", "--out", "o", "--smooth-s", "2"], "--smooth-s: nothing is smoothed"),
         (["run", "a.mp4", "--stream"], "a.mp4: no such file"),
     ],
 )
