@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from va import settings
 Config = TypeVar("Config")
 
 _sections: set[str] = set()
+
+_CITED = re.compile(r"\b(F\d+|R\d+|settled \d+|table \d)\b")
+"""What help texts cite: facts of the paper and of its release, and what is settled here."""
 
 
 def stage(
@@ -55,7 +59,8 @@ def stage(
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         command.__doc__ = function.__doc__
         command.__name__ = name
-        app.command(name)(command)
+        cites = any(_CITED.search(setting.help) for setting in settings.settings_of(config))
+        app.command(name, epilog="F, R, settled and table numbers: docs/method.md." if cites else None)(command)
         return function
 
     return register
