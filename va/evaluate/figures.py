@@ -66,7 +66,7 @@ class ClipTrack(TypedDict):
         no_face: Stretches (from, to) in seconds without a valid picture.
         no_sound: Stretches without valid sound.
         cell_time_s: Cell centres, [C] s.
-        regions: Probabilities, [C, R]; NaN where no window says anything.
+        regions: Probabilities, [C, R]; NaN where no window says anything; None for a run without the region term.
         gate: Share of the sound in [0, 1], [C].
         metrics: Of this clip alone, raw: `ccc_valence`, `ccc_arousal`, `ccc_mean`, `mae_mean`, `rmse_mean`; NaN where
             undefined.
@@ -83,7 +83,7 @@ class ClipTrack(TypedDict):
     no_face: Sequence[tuple[float, float]]
     no_sound: Sequence[tuple[float, float]]
     cell_time_s: Floats
-    regions: Floats
+    regions: Floats | None
     gate: Floats
     metrics: dict[str, float]
     labelled: float
@@ -92,6 +92,7 @@ class ClipTrack(TypedDict):
 class Plane(TypedDict):
     """The VA plane: region centres [R, 2] with their texts, and how dense labels and predictions lie on it.
 
+    R is 0 where the run was trained without the region term, and says nothing about regions.
     `edges` [B + 1] is shared by both axes; the densities [B, B] are shares of all counted frames, arousal by row from
     low to high, valence by column.
     """

@@ -14,6 +14,7 @@ from va import cli
 from va.data import media
 from va.errors import VAError
 from va.evaluate.media import video, video_features
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.predict_config import PredictConfig
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
@@ -134,6 +135,20 @@ def test_smoothing_adds_columns_and_kept_features_are_kept(run: Path, media_fold
     assert np.ptp(smooth) < np.ptp(raw)
     kept = {path.name.split("-")[0] for path in (tmp_path / "kept").iterdir()}
     assert {"tiny", "loudness"} <= kept
+
+
+def test_a_run_without_the_region_term_says_nothing_about_regions(media_folder: Path, tmp_path: Path) -> None:
+    silent = make_run(tmp_path / "run", region_weight=0.0)
+    config = PredictConfig(
+        inputs=(silent, media_folder / "plain.mp4"), out=tmp_path / "out", video="none", device="cpu"
+    )
+    summary = video.run(config, progress=quiet)
+    row = rows_of(summary.figures["videos"][0]["csv"])[0]
+    assert list(row) == ["frame", "time_s", "valence", "arousal", "gate", "face", "sound"]
+    assert 0 <= float(row["gate"]) <= 1 and -1 <= float(row["arousal"]) <= 1
+    assert summary.figures["regions"] == []
+    assert summary.notes.count(NO_REGIONS) == 1
+    assert NO_REGIONS in Path(summary.figures["videos"][0]["page"]).read_text()
 
 
 def test_window_ends_leave_the_time_before_empty(media_folder: Path, tmp_path: Path) -> None:

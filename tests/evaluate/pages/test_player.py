@@ -16,6 +16,7 @@ from support import make_video
 from va.data import media
 from va.errors import VAError
 from va.evaluate.pages import player, player_parts
+from va.evaluate.pages.sentences import NO_REGIONS
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{data}}{{video}} \u2028 é 😀"
 
@@ -102,6 +103,16 @@ def test_data_is_strict_json_and_nan_is_null(tmp_path: Path) -> None:
     va = made["va"].copy()
     va[3] = np.nan
     assert page(tmp_path, va=va).data["va"][3] == [None, None]
+
+
+def test_a_run_without_the_region_term_says_nothing_about_regions(tmp_path: Path) -> None:
+    seen = page(tmp_path, regions=None)
+    assert NO_REGIONS in seen.words and NO_REGIONS not in page(tmp_path).words
+    for words in ("Likeliest region", "lit by their probability", "each region", "lively"):
+        assert words not in seen.words
+    assert not seen.having("class", "region") and page(tmp_path).having("class", "region")
+    assert "regions" not in seen.having("id", "plane")[0]["aria-label"]
+    assert seen.data["regions"] is None and seen.data["texts"] == seen.data["names"] == []
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

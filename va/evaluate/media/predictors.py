@@ -48,6 +48,7 @@ class RunPredictor:
         loaded: Its encoders: frames first, then audio, then trivial ones.
         centers: float64 [R, 2], valence and arousal of the regions.
         texts: [R].
+        has_regions: Whether it says anything about regions.
         is_demo: A demo encoder takes part.
         provenance: Keys and values for whoever asks where numbers come from.
     """
@@ -95,6 +96,11 @@ class RunPredictor:
         return tuple(self.run.info["region_texts"])
 
     @property
+    def has_regions(self) -> bool:
+        """Whether the run was trained with the region term."""
+        return self.run.has_regions
+
+    @property
     def is_demo(self) -> bool:
         """Whether a demo encoder takes part."""
         return bool(self.run.info["demo_encoders"])
@@ -113,13 +119,13 @@ class RunPredictor:
         ]
 
     def answer(self, features: Features) -> Answer:
-        """Say what features say, remarks included.
+        """Say what features say, with remarks on them; `remarks.of_model` has those on the run.
 
         Raises:
             VAError: The features do not fit the run.
         """
         series = cells.ask(self.run, features, device=self.device)
-        found = cells.answer(features, series, regions=len(self.centers))
+        found = cells.answer(features, series, regions=len(self.centers) if self.has_regions else 0)
         said = remarks.of_run(self.run, self.settings, found)
         return dataclasses.replace(found, notes=tuple(said))
 
@@ -138,6 +144,7 @@ class ZeroShot:
 
     source: Literal["run", "zero-shot"] = "zero-shot"
     hears: bool = False
+    has_regions: bool = True
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from va.evaluate.media import preview, transcode
 from va.evaluate.pages import markup
 from va.evaluate.pages import player_parts as parts
 from va.evaluate.pages.markup import text
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.player_data import PlayerData
 from va.version import __version__
 
@@ -167,7 +168,8 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
     from plotly.offline import get_plotlyjs
 
     scripts = {"plotly": str(get_plotlyjs()), "script": markup.template("player.js")}
-    notes = [ZERO_SHOT] * (data["source"] == "zero-shot") + list(notes)
+    has_regions = data["regions"] is not None
+    notes = [ZERO_SHOT] * (data["source"] == "zero-shot") + [NO_REGIONS] * (not has_regions) + list(notes)
     allowed = None if medium is None else "blob:" if medium.inside else "'self' file:"
     filled = {
         "policy": markup.policy(scripts.values(), media=allowed),
@@ -179,7 +181,9 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
         "stage": parts.stage(data, has_video=medium is not None),
         "bare": " bare" if medium is None and data["boxes"] is None else "",
         "mute": "" if medium is None else _MUTE,
-        "plane": parts.plane(data["centers"], data["region_texts"]),
+        "plane": parts.plane(data["centers"], data["region_texts"]) if has_regions else _EMPTY_PLANE,
+        "lit": "regions lit by their probability, and " if has_regions else "",
+        "likeliest": _LIKELIEST if has_regions else "",
         "smoothed": "" if data["smoothed"] is None else '<dd class="also">smoothed <b>\N{EN DASH}</b></dd>',
         "gate": ""
         if data["gate"] is None
@@ -199,6 +203,8 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
     return markup.fill(head, filled), markup.fill(tail, filled)
 
 
+_EMPTY_PLANE: Final = '<path class="axes" d="M-100 -100H100V100H-100Z"/>'
+_LIKELIEST: Final = '<div class="likeliest"><dt>Likeliest region</dt><dd>\N{EN DASH}</dd></div>'
 _MUTE: Final = '<button type="button" id="mute" aria-pressed="false">Mute</button>'
 
 
@@ -208,11 +214,12 @@ def _json(data: PlayerData, medium: _Medium | None) -> dict[str, object]:
     def rounded(values: npt.ArrayLike | None) -> object:
         return None if values is None else np.asarray(values, dtype=np.float64).round(4)
 
+    texts = [] if data["regions"] is None else list(data["region_texts"])
     return {
         "duration_s": data["duration_s"],
         "video": None if medium is None else {"mime": medium.mime, "address": medium.address},
         "time_s": rounded(data["cell_time_s"]),
-        "names": [parts.short_name(words, most=14) for words in data["region_texts"]],
-        "texts": list(data["region_texts"]),
+        "names": [parts.short_name(words, most=14) for words in texts],
+        "texts": texts,
         **{key: rounded(data[key]) for key in ("va", "smoothed", "regions", "gate", "boxes")},
     }

@@ -17,9 +17,9 @@ from va.evaluate.pages import markup, report_charts, report_tables
 from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, text
 from va.evaluate.pages.report_tables import share
+from va.evaluate.pages.sentences import NO_REGIONS, demo_banner
 from va.evaluate.protocol import Figure, Score
 
-DEMO_BANNER: Final = "Demo encoders on a synthetic corpus: figures say nothing about real faces or Aff-Wild2."
 NAMES: Final = report_tables.NAMES
 
 _FILLS: Final = {
@@ -89,6 +89,8 @@ def render(figures: ReportFigures) -> str:
         "differences_link": '<li><a href="#differences">Other runs</a></li>' if figures["comparisons"] else "",
         "clips": _clips(figures["clips"], order, height_px=_LANES_PX + _REGION_PX * regions),
         "regions": _regions(figures["plane"]),
+        "splits": " Dotted lines run halfway between the centres of the regions." if regions else "",
+        "readings": markup.terms([_readings(has_regions=regions > 0)]),
         "diagnostics": _diagnostics(figures),
         "smoothness": report_tables.smoothness(figures["smoothness"]),
         "robustness": _robustness(figures),
@@ -98,7 +100,7 @@ def render(figures: ReportFigures) -> str:
     return document(
         title=figures["title"],
         styles=("report.css", "evaluation.css"),
-        banner=DEMO_BANNER if figures["is_demo"] else "",
+        banner=demo_banner(is_demo=figures["is_demo"], synthetic=figures["synthetic"]),
         content=markup.fill(markup.template("report.html"), parts),
         data=report_charts.chart_data(figures, order),
         scripts=("clips.js", "report.js"),
@@ -231,8 +233,21 @@ def _robustness(figures: ReportFigures) -> str:
 
 
 def _regions(plane: Plane) -> str:
-    """The regions' whole texts and centres, as list items."""
-    return "".join(
+    """The regions' whole texts and centres, or that there are none."""
+    if not plane["region_texts"]:
+        return f'<p class="note">{text(NO_REGIONS)}</p>'
+    items = "".join(
         f"<li><span>{text(words)}</span><span>{number(float(valence), 2)}, {number(float(arousal), 2)}</span></li>"
         for words, (valence, arousal) in zip(plane["region_texts"], plane["centers"], strict=True)
     )
+    return (
+        f'<details>\n<summary>Texts and centres of the regions</summary>\n<ul class="regions">{items}</ul>\n</details>'
+    )
+
+
+def _readings(*, has_regions: bool) -> tuple[str, str]:
+    """What is drawn of a clip beside valence and arousal, explained."""
+    gate = "The gate is the share of the sound in what is read out, 0 to 1"
+    if not has_regions:
+        return "Gate", f"{gate}."
+    return "Gate and regions", f"{gate}; region probabilities say which of the texts the head finds nearest."
