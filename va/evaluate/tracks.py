@@ -148,11 +148,5 @@ def _pooled(clips: Sequence[ClipFrames]) -> tuple[FloatArray, FloatArray]:
 
 def _heard(windows: WindowSet, own: slice, cells: int) -> NDArray[np.bool_]:
     """Say of each cell of a clip whether any window has valid sound there, bool [cells]."""
-    valid = windows.audio_valid[own].cpu().numpy()
-    local = windows.local_cells[own].numpy()
-    steps, per_window = valid.shape[1], local.shape[1]
-    # A step belongs to the cell that holds its middle, should there not be one step per cell.
-    at = local[:, ((np.arange(steps) + 0.5) * per_window / steps).astype(np.int64)]
-    heard = np.zeros(cells, np.bool_)
-    heard[at[valid & (at >= 0)]] = True
-    return heard
+    valid, local = windows.audio_valid[own].cpu().numpy(), windows.local_cells[own].numpy()
+    return timeline.cells_of_steps(valid, local, count=cells)

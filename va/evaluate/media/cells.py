@@ -186,10 +186,7 @@ def cells_with_sound(voice: ClipFeatures, *, count: int, window_s: float, stride
     """Say which of a clip's cells have sound, bool [count], from the steps of its windows."""
     length, stride = timeline.cells_in(window_s, name="window"), timeline.cells_in(stride_s, name="stride")
     cells = np.arange(len(voice.valid))[:, None] * stride + np.arange(length)
-    heard = np.zeros(count, np.bool_)
-    if voice.valid.shape[1] == length:  # step i is cell i of the window (`docs/adding-an-encoder.md`)
-        heard[cells[voice.valid & (cells < count)]] = True
-    return heard
+    return timeline.cells_of_steps(voice.valid, cells, count=count)
 
 
 def boxes_of(box: ClipFeatures) -> Floats:
