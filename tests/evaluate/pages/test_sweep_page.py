@@ -298,10 +298,8 @@ def test_equal_means_still_make_a_scale() -> None:
     assert low < 0.5 < high
 
 
-def test_a_difference_has_its_sign() -> None:
-    assert [sweep_tables.signed(value) for value in (0.01, -0.01, 0.0, -0.0001)] == [
-        "+0.010",
-        f"{MINUS}0.010",
-        "0.000",
-        "0.000",
-    ]
+def test_a_difference_that_rounds_to_nothing_has_no_sign() -> None:
+    results = make_results()
+    results["differences"][0]["by_seed"] = {"0": 0.0001, "1": -0.0001, "2": 0.001}
+    assert "0.000 (seed 0), 0.000 (seed 1), +0.001 (seed 2)" in sweep_tables.pairs(results)
+    assert "+0.000 (seed 0)" not in sweep_tables.pairs(results)

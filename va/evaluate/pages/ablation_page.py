@@ -24,8 +24,8 @@ from va.evaluate.pages.table_parts import (
     provenance,
     row_head,
     scrolling_table,
-    signed,
 )
+from va.evaluate.pages.whiskers import signed
 
 SUBJECTS: Final = {1: "backbones", 2: "temporal model and fusion", 3: "region grid"}
 _FORMS: Final = {
