@@ -96,10 +96,20 @@ def run(
     for line in (encoding.pictures_differ(loaded, config), _demo(loaded), None if loaded.has_regions else NO_REGIONS):
         if line is not None:
             note(line)
+    found = answers(loaded, pair, config, source=source, step_s=step_s, realtime=realtime, device=on)
+    _pass_on(found, emit=emit, note=note)
+
+
+def _pass_on(
+    found: Generator[dict[str, Any], None, None],
+    *,
+    emit: Callable[[dict[str, Any]], None],
+    note: Callable[[str], None],
+) -> None:
+    """Emit all answers, and sum them up however that ends."""
     times: deque[float] = deque(maxlen=_REMEMBERED)
     steps = dropped = 0
     try:
-        found = answers(loaded, pair, config, source=source, step_s=step_s, realtime=realtime, device=on)
         with contextlib.closing(found):
             for answer in found:
                 emit(answer)
