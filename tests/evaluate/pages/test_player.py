@@ -199,6 +199,28 @@ def test_a_video_too_long_for_a_page_is_said(tmp_path: Path, monkeypatch: pytest
     assert "too long to be put into a page" in Seen(out.read_text(encoding="utf-8")).words
 
 
+@pytest.mark.parametrize("hours", [1.3, 3.5])
+def test_a_small_file_may_be_long_if_it_needs_no_copy(tmp_path: Path, hours: float) -> None:
+    """After an hour a copy of 64 MB has less than 100 kbit/s for pictures; after three, less than its sound takes."""
+    for name, codec in (("a.avi", "mpeg4"), ("a.mp4", "libx264")):
+        make_video(tmp_path / name, codec=codec, seconds=0.2)
+        data = make_data(video=tmp_path / name, duration_s=60.0)
+        data["duration_s"] = 3600 * hours
+        seen = Seen(write(data, tmp_path / "page.html", "embed").read_text(encoding="utf-8"))
+        said = "The video is not shown here: it is too long to be put into a page (--video link refers to it instead)."
+        assert (said in seen.words) is (name == "a.avi") and (seen.data["video"] is None) is (name == "a.avi")
+        assert "cannot be written" not in seen.words
+
+
+def test_the_footer_says_what_the_page_loads(tmp_path: Path) -> None:
+    source = tmp_path / "a.mp4"
+    make_video(source, seconds=0.2)
+    for video, said in (("embed", "asks the network for nothing."), ("link", "loads nothing but the video beside it.")):
+        words = Seen(write(make_data(video=source), tmp_path / "page.html", video).read_text(encoding="utf-8")).words
+        assert f"It {said}" in words
+        assert words.count("It asks the network") + words.count("It loads nothing") == 1
+
+
 def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for video in ("none", "embed", "link"):
