@@ -175,7 +175,8 @@ class ReportFigures(TypedDict):
     """Everything on the page and in `metrics.json`.
 
     `rows[0]` is the run itself, raw: its `abaw` score is the headline. `created` is an ISO 8601 time, `selected_on` a
-    sentence that says on what the run was selected (settled 7). `pooled` and `per_video` hold every metric by name
+    sentence that says on what the run was selected (settled 7). `target` is what the run was trained to say: `frames`,
+    a value for every cell, or `end`, one for each window's end. `pooled` and `per_video` hold every metric by name
     (`<metric>_<valence|arousal|mean>`) for "raw" and, where there is one, "smoothed": over all frames, and as the mean
     of the clips' own values. `fill` says how frames without a prediction of their own were filled, `filled` what share
     of the validly labelled frames that was. `label_shift_s` other than 0 means that no figure is the official score.
@@ -190,6 +191,7 @@ class ReportFigures(TypedDict):
     split: str
     created: str
     selected_on: str
+    target: str
     fill: str
     filled: float
     label_shift_s: float

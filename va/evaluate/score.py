@@ -167,6 +167,7 @@ def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> Re
         split=config.split,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         selected_on=provenance.selected_on(loaded),
+        target=loaded.config.target,
         fill=config.fill,
         filled=ours[0]["abaw"]["filled"],
         label_shift_s=config.label_shift_s,

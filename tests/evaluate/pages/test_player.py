@@ -115,6 +115,16 @@ def test_a_run_without_the_region_term_says_nothing_about_regions(tmp_path: Path
     assert seen.data["regions"] is None and seen.data["texts"] == seen.data["names"] == []
 
 
+def test_values_at_window_ends_are_said_to_stand_there(tmp_path: Path) -> None:
+    cells, ends = (
+        "One value per half-second, at its middle",
+        "One value per window of 10 s, at its end; windows end 3 s",
+    )
+    plain, ended = page(tmp_path).words, page(tmp_path, windows_s=(10.0, 3.0)).words
+    assert cells in plain and ends not in plain
+    assert ends in ended and cells not in ended and "what it shows there was not predicted" in ended
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     seen = page(
         tmp_path,

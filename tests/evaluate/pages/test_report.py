@@ -174,6 +174,23 @@ def test_demo_encoders_on_a_real_corpus_are_not_said_to_be_on_a_synthetic_one(li
     assert sentences.DEMO_ON_REAL in said and "Demo encoders on a synthetic corpus" not in said
 
 
+@pytest.mark.parametrize(
+    ("target", "fill", "said"),
+    [
+        ("frames", "nearest", "every validly labelled frame: overlapping windows averaged, frame times"),
+        ("end", "interpolate", "every validly labelled frame: what each window says of its end, frame times"),
+        ("end", "none", "frame that has one of its own (--fill none): what each window says of its end, frame"),
+    ],
+)
+def test_how_frames_got_their_predictions_is_said(light: None, target: str, fill: str, said: str) -> None:
+    figures = make_figures()
+    figures.update(target=target, fill=fill)
+    text = shown(figures).text()
+    assert said in text
+    assert ("overlapping windows averaged" in text) is (target == "frames")
+    assert ("ABAW: every labelled frame" in text) is (fill != "none")
+
+
 def test_a_run_without_the_region_term_says_nothing_about_regions(light: None) -> None:
     figures = make_figures()
     assert sentences.NO_REGIONS not in shown(figures).text()
@@ -240,7 +257,7 @@ def test_a_split_without_clips_is_shown(light: None) -> None:
 
 
 def test_models_are_grouped_and_written_with_their_intervals(light: None) -> None:
-    source = report_tables.models(make_figures()["rows"])
+    source = report_tables.models(make_figures()["rows"], every_frame=True)
     groups = re.findall(r'rowgroup" colspan="8">([^<]*)<', source)
     assert groups == ["This run", "Compared runs", "Baselines"]
     numbers = re.findall(r'class="number[^>]*>([^<]*)<', source)

@@ -50,6 +50,7 @@ class RunPredictor:
         texts: [R].
         has_regions: Whether it says anything about regions.
         is_demo: A demo encoder takes part.
+        windows_s: Length and distance in seconds of the windows of whose ends it speaks; None if of every cell.
         provenance: Keys and values for whoever asks where numbers come from.
     """
 
@@ -101,6 +102,12 @@ class RunPredictor:
         return self.run.has_regions
 
     @property
+    def windows_s(self) -> tuple[float, float] | None:
+        """For a run with `--target end`."""
+        config = self.run.config
+        return (config.window_s, config.stride_s) if config.target == "end" else None
+
+    @property
     def is_demo(self) -> bool:
         """Whether a demo encoder takes part."""
         return bool(self.run.info["demo_encoders"])
@@ -145,6 +152,7 @@ class ZeroShot:
     source: Literal["run", "zero-shot"] = "zero-shot"
     hears: bool = False
     has_regions: bool = True
+    windows_s: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:

@@ -161,6 +161,7 @@ def _write(video: Video, predictor: AnyPredictor, config: PredictConfig, progres
         cell_time_s=answer.time_s,
         va=np.stack([answer.valence, answer.arousal], axis=1),
         smoothed=smoothed,
+        windows_s=predictor.windows_s,
         regions=answer.regions,
         gate=answer.gate,
         boxes=answer.boxes,

@@ -132,8 +132,7 @@ def terms(data: PlayerData) -> list[tuple[str, str]]:
     terms.append(
         (
             "Over time",
-            "One value per half-second, at its middle; between the middles the page moves in straight lines. The "
-            "trail on the plane is the last three seconds.",
+            f"{_said_of(data['windows_s'])} The trail on the plane is the last three seconds.",
         )
     )
     if data["gate"] is not None:
@@ -143,3 +142,14 @@ def terms(data: PlayerData) -> list[tuple[str, str]]:
     if data["boxes"] is not None:
         terms.append(("Frame on the video", "The face that the model sees."))
     return terms
+
+
+def _said_of(windows_s: tuple[float, float] | None) -> str:
+    """Say at which times values were predicted, and how the page gets from one to the next."""
+    if windows_s is None:
+        return "One value per half-second, at its middle; between the middles the page moves in straight lines."
+    length_s, distance_s = windows_s
+    return (
+        f"One value per window of {length_s:g} s, at its end; windows end {distance_s:g} s apart. Between the ends the "
+        "page moves in straight lines: what it shows there was not predicted."
+    )

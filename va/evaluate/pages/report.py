@@ -82,7 +82,7 @@ def render(figures: ReportFigures) -> str:
         "headline": _headline(head),
         "warnings": _warnings(figures),
         "measured": markup.terms(_measured(figures)),
-        "models": report_tables.models(figures["rows"]),
+        "models": report_tables.models(figures["rows"], every_frame=figures["fill"] != "none"),
         "smoothing": report_tables.smoothing(figures["smoothing"]),
         "published": report_tables.published(figures["published"], comparable=_is_affwild2(figures)),
         "comparisons": report_tables.comparisons(figures["comparisons"]),
@@ -90,6 +90,7 @@ def render(figures: ReportFigures) -> str:
         "clips": _clips(figures["clips"], order, height_px=_LANES_PX + _REGION_PX * regions),
         "regions": _regions(figures["plane"]),
         "splits": " Dotted lines run halfway between the centres of the regions." if regions else "",
+        "abaw": markup.terms([("ABAW protocol", _abaw(figures))]),
         "readings": markup.terms([_readings(has_regions=regions > 0)]),
         "diagnostics": _diagnostics(figures),
         "smoothness": report_tables.smoothness(figures["smoothness"]),
@@ -243,6 +244,17 @@ def _regions(plane: Plane) -> str:
     return (
         f'<details>\n<summary>Texts and centres of the regions</summary>\n<ul class="regions">{items}</ul>\n</details>'
     )
+
+
+def _abaw(figures: ReportFigures) -> str:
+    """How this run's predictions became one for each frame."""
+    said = "overlapping windows averaged" if figures["target"] == "frames" else "what each window says of its end"
+    if figures["fill"] == "none":
+        return (
+            f"A prediction for every validly labelled frame that has one of its own (--fill none): {said}, frame times "
+            "interpolated. The protocol itself asks for every frame."
+        )
+    return f"A prediction for every validly labelled frame: {said}, frame times interpolated."
 
 
 def _readings(*, has_regions: bool) -> tuple[str, str]:
