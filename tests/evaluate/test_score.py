@@ -89,8 +89,8 @@ def test_the_second_reading_is_the_centres_weighted_by_region_probabilities(run:
     assert row["abaw"] != found_rows[0]["abaw"]
 
 
-def test_a_run_without_the_region_term_is_shown_without_regions(small: Small, tmp_path: Path) -> None:
-    config = small.config(tmp_path / "runs", epochs=1, region_weight=0.0)
+def test_a_run_of_window_ends_without_the_region_term_is_shown_as_one(small: Small, tmp_path: Path) -> None:
+    config = small.config(tmp_path / "runs", epochs=1, region_weight=0.0, target="end")
     (directory,) = runs.train([config], epoch_done=lambda *_: None)
     figures = evaluate(directory, tmp_path / "out")
     assert all(clip["regions"] is None for clip in figures["clips"])
@@ -100,6 +100,7 @@ def test_a_run_without_the_region_term_is_shown_without_regions(small: Small, tm
         assert json.loads(file.attrs["region_texts"]) == {}
     page = (tmp_path / "out" / "index.html").read_text()
     assert NO_REGIONS in page and "region probabilities" not in page
+    assert "what each window says of its end" in page and "overlapping windows averaged" not in page
 
 
 def test_cell_features_average_overlapping_windows(small: Small) -> None:

@@ -159,6 +159,7 @@ def test_window_ends_leave_the_time_before_empty(media_folder: Path, tmp_path: P
     rows = rows_of(found["csv"])
     assert all((row["valence"] != "") == (float(row["time_s"]) >= 10) for row in rows if float(row["time_s"]) < 13.9)
     assert "the end of each 10 s" in " ".join(found["notes"])
+    assert "One value per window of 10 s, at its end; windows end 3 s apart." in Path(found["page"]).read_text()
 
 
 def test_zero_shot_says_what_it_is(media_folder: Path, tmp_path: Path) -> None:
