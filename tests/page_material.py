@@ -199,6 +199,7 @@ def make_figures(name: str = "", *, clips: int = 3, frames: int = 600, smoothed:
         split="val",
         created="2026-03-17T10:00:00+00:00",
         selected_on=f"Epoch 9 was chosen on dev (12 clips), by mean CCC of the abaw protocol{name}.",
+        target="frames",
         fill=f"interpolate{name}",
         filled=0.0042,
         label_shift_s=0.0,

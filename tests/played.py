@@ -35,6 +35,7 @@ def make_data(*, duration_s: float = 6.0, **changed: Any) -> PlayerData:
         cell_time_s=time_s,
         va=va,
         smoothed=None,
+        windows_s=None,
         regions=near / near.sum(axis=1, keepdims=True),
         gate=0.5 + 0.4 * np.sin(time_s),
         boxes=boxes,

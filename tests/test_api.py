@@ -25,6 +25,7 @@ from va.data.features import FeatureStore
 from va.errors import VAError
 from va.evaluate import predict
 from va.evaluate.media import video
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.predict_config import PredictConfig
 from va.extract import decode, pipeline
 from va.extract.config import ExtractConfig
@@ -74,12 +75,16 @@ def test_importing_va_is_cheap() -> None:
 def test_a_video_is_what_the_command_says_of_it(run: Path, clip: Path, tmp_path: Path) -> None:
     answer = va.load(run, device="cpu").predict(clip)
     config = PredictConfig(inputs=(run, clip), out=tmp_path, video="none", device="cpu")
-    (found,) = video.run(config, progress=lambda *_: None).figures["videos"]
+    summary = video.run(config, progress=lambda *_: None)
+    (found,) = summary.figures["videos"]
     rows = Path(found["csv"]).read_text().splitlines()[1:]
     written = np.array([[float(value) for value in row.split(",")[2:4]] for row in rows])
     times = media.probe(clip).frame_time_s
     np.testing.assert_allclose(answer.at(times), written, atol=1e-5)
-    assert found["notes"] == list(answer.notes)
+    assert list(answer.notes) == [*summary.figures["model"]["notes"], *found["notes"]]
+    assert any("Demo encoders" in note for note in answer.notes)
+    assert len({*summary.notes}) == len(summary.notes), "each note once"
+    assert sum("Demo encoders" in note for note in summary.notes) == 1
     assert np.ptp(answer.valence) > 0.01, "a head that always says the same shows nothing"
 
 
@@ -92,6 +97,15 @@ def test_arrays_are_what_the_file_is(run: Path, clip: Path) -> None:
     assert not deaf.has_sound.any() and expected.has_sound.tolist() == [True] * 22 + [False] * 3
     assert not np.allclose(deaf.arousal, expected.arousal, atol=1e-3)
     assert any("no sound" in note for note in deaf.notes)
+
+
+def test_a_run_without_the_region_term_says_nothing_about_regions(clip: Path, tmp_path: Path) -> None:
+    answer = va.load(make_run(tmp_path / "run", region_weight=0.0), device="cpu").predict(clip)
+    with_them = va.load(make_run(tmp_path / "other"), device="cpu").predict(clip)
+    assert answer.regions is None and NO_REGIONS in answer.notes
+    assert with_them.regions is not None and NO_REGIONS not in with_them.notes
+    for name in ("valence", "arousal", "gate"):  # the same weights, and nothing else is lost
+        np.testing.assert_allclose(getattr(answer, name), getattr(with_them, name), atol=1e-6)
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="needs real recordings, which are not part of the product")
@@ -140,6 +154,7 @@ def test_an_ensemble_is_the_mean_of_its_members_on_a_video(clip: Path, tmp_path:
     joined = va.load(make_run(tmp_path / "joined", members=2), device="cpu").predict(clip)
     alone = [va.load(make_run(tmp_path / f"{seed}", seed=seed), device="cpu").predict(clip) for seed in range(2)]
     np.testing.assert_allclose(joined.valence, (alone[0].valence + alone[1].valence) / 2, atol=1e-5)
+    assert joined.regions is not None and alone[0].regions is not None and alone[1].regions is not None
     np.testing.assert_allclose(joined.regions, (alone[0].regions + alone[1].regions) / 2, atol=1e-5)
 
 

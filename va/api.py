@@ -3,6 +3,7 @@
 Answers are those of the commands: `predict` is `va predict`, and `predict_clip` is what `va evaluate` scores.
 """
 
+import dataclasses
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,7 @@ from va.data.features import ClipFeatures
 from va.device import choose_device
 from va.errors import VAError
 from va.evaluate import predict
-from va.evaluate.media import arrays, cells, predictors, video_features
+from va.evaluate.media import arrays, cells, predictors, remarks, video_features
 from va.evaluate.media.cells import Answer, Features
 from va.evaluate.media.encoding import Faces
 from va.evaluate.media.predictors import RunPredictor
@@ -83,7 +84,7 @@ class Predictor:
             memory_gb: Memory that decoding may take, in GB.
 
         Returns:
-            The answer; its `notes` say what is wrong with the video, if anything.
+            The answer; its `notes` say what must be known about the run, then what is wrong with the video.
 
         Raises:
             VAError: The file cannot be read as a video, or the run's encoders cannot be loaded.
@@ -96,7 +97,7 @@ class Predictor:
         ):
             for error in failed.values():
                 raise error
-            return self._on_media.answer(found[named[0].name].features())
+            return _told(self._on_media, found[named[0].name].features())
 
     def predict_arrays(
         self,
@@ -123,7 +124,7 @@ class Predictor:
         features = arrays.features_of(
             self._on_media, frames=frames, frame_time_s=frame_time_s, waveform=waveform, duration_s=duration_s
         )
-        return self._on_media.answer(features)
+        return _told(self._on_media, features)
 
     def predict_features(
         self,
@@ -183,9 +184,8 @@ class Predictor:
         heard = cells.cells_with_sound(
             voice, count=len(face.values), window_s=config.window_s, stride_s=config.stride_s
         )
-        return self._on_features.answer(
-            Features(face=face, voice=voice, has_sound=heard, silent=None, boxes=None, duration_s=duration_s)
-        )
+        found = Features(face=face, voice=voice, has_sound=heard, silent=None, boxes=None, duration_s=duration_s)
+        return _told(self._on_features, found)
 
     @cached_property
     def _on_media(self) -> RunPredictor:
@@ -198,6 +198,13 @@ class Predictor:
             ast_weights=ast_weights,
             device=self._device,
         )
+
+
+def _told(predictor: RunPredictor, features: Features) -> Answer:
+    """Answer, with what must be known about the run before what must be known about the video."""
+    answer = predictor.answer(features)
+    about = remarks.of_model(source=predictor.source, is_demo=predictor.is_demo, has_regions=predictor.has_regions)
+    return dataclasses.replace(answer, notes=(*about, *answer.notes))
 
 
 def _check(

@@ -22,7 +22,7 @@ from va.device import choose_device
 from va.errors import VAError
 from va.evaluate import ablation, intervals, predict, row_scores, score
 from va.evaluate.config import EvaluateConfig
-from va.evaluate.pages import ablation_page
+from va.evaluate.pages import ablation_page, sentences
 from va.evaluate.pages.table_parts import between
 from va.train import planning, runs
 from va.train.config import TrainConfig
@@ -302,9 +302,11 @@ def test_what_else_must_be_said_is_said(results: dict[str, Any]) -> None:
     changed["corpus"]["synthetic"] = False
     page = Page(ablation_page.render(changed)).text()
     assert "Chosen on val, the split that is reported: the field's habit" in page
-    assert "Demo encoders on a synthetic corpus" in page
+    assert sentences.DEMO_ON_REAL in page and "Demo encoders on a synthetic corpus" not in page
     assert page.count("ViT-B/16 and AST 0.4655 0.6068 0.5361 not run here") == 2
     assert "synthetic clips" not in page
+    changed["corpus"]["synthetic"] = True
+    assert sentences.DEMO_ON_DRAWN in Page(ablation_page.render(changed)).text()
     for row in changed["rows"]:
         row["encoders"] = ["clip-vit-b-16", "ast"]
     assert "The paper's, from stored features: clip-vit-b-16 and ast." in Page(ablation_page.render(changed)).text()

@@ -75,13 +75,8 @@ def test_a_clip_shorter_than_a_window_has_no_window_end() -> None:
 @pytest.mark.parametrize("covered", [[True, False, True], [False, False, True]])
 def test_gaps_between_cells_are_bridged(covered: list[bool]) -> None:
     values = np.array([[0.0, 1.0], [np.nan, np.nan], [1.0, 0.0]])
-    frames = assemble.frames_from_cells(
-        "clip",
-        values=values,
-        covered=np.array(covered),
-        time_s=np.array([0.25, 0.75, 1.25]),
-        truth=truth_of([0.75]),
-    )
+    series = ClipSeries(id="clip", time_s=np.array([0.25, 0.75, 1.25]), values=values, covered=np.array(covered))
+    frames = assemble.frames_from_series(series, truth_of([0.75]), fill="interpolate", label_shift_s=0.0)
     expected = [0.5, 0.5] if covered[0] else [1.0, 0.0]
     np.testing.assert_allclose(frames.prediction[0], expected)
 

@@ -15,7 +15,7 @@ from small_corpus import Small, identity
 from va import cli
 from va.data.features import ClipFeatures, FeatureStore, Source
 from va.evaluate import comparison
-from va.evaluate.pages import comparison_page
+from va.evaluate.pages import comparison_page, sentences
 
 HOSTILE = "</td><script>alert(1)</script>\"'&{{lead}}"
 
@@ -82,6 +82,9 @@ def test_the_order_is_the_selection_splits_even_where_the_reported_one_disagrees
         row["forms"]["frames"]["abaw"]["ccc_mean"]["value"] = value
     _, _, lines = comparison.table(changed)
     assert [line[0] for line in lines] == ["eye and ear", "eye and noise"]
+    for synthetic, banner in ((True, sentences.DEMO_ON_DRAWN), (False, sentences.DEMO_ON_REAL)):
+        changed["corpus"]["synthetic"], changed["demo_encoders"] = synthetic, True
+        assert banner in comparison_page.render(changed)
     page = comparison_page.render(changed)
     ranking = page[page.index("Encoders, best first") :]
     assert ranking.index("eye and ear") < ranking.index("eye and noise")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import audmetric
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from va.data.corpus import Corpus
 from va.errors import VAError
 from va.evaluate import predict, rows, score, summary
 from va.evaluate.config import EvaluateConfig
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.protocol import Figure
 from va.train import checkpoint, runs
 
@@ -85,6 +87,20 @@ def test_the_second_reading_is_the_centres_weighted_by_region_probabilities(run:
     (row,) = (row for row in found_rows if row["kind"] == "reading")
     assert "regions" in row["name"] and row["paper"] is None
     assert row["abaw"] != found_rows[0]["abaw"]
+
+
+def test_a_run_of_window_ends_without_the_region_term_is_shown_as_one(small: Small, tmp_path: Path) -> None:
+    config = small.config(tmp_path / "runs", epochs=1, region_weight=0.0, target="end")
+    (directory,) = runs.train([config], epoch_done=lambda *_: None)
+    figures = evaluate(directory, tmp_path / "out")
+    assert all(clip["regions"] is None for clip in figures["clips"])
+    assert len(figures["plane"]["region_texts"]) == len(figures["plane"]["centers"]) == 0
+    with h5py.File(tmp_path / "out" / "predictions.h5") as file:
+        assert all("regions" not in group and "gate" in group for group in file.values())
+        assert json.loads(file.attrs["region_texts"]) == {}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert NO_REGIONS in page and "region probabilities" not in page
+    assert "what each window says of its end" in page and "overlapping windows averaged" not in page
 
 
 def test_cell_features_average_overlapping_windows(small: Small) -> None:

@@ -46,16 +46,20 @@ def found(
 def test_holes_are_where_they_are(found: tuple[Run, SplitPredictions]) -> None:
     _, predictions = found
     own = tracks.own_metrics(predictions.frames)
-    shown = {track["id"]: track for track in tracks.clip_tracks(predictions, None, own)}
+    shown = {track["id"]: track for track in tracks.clip_tracks(predictions, None, own, has_regions=True)}
     assert shown["clip16"]["no_face"] == [(0.0, 2.0), (15.5, 16.0)] and shown["clip16"]["no_sound"] == []
     assert shown["clip17"]["no_face"] == [] and shown["clip17"]["no_sound"] == [(0.0, 16.0)]
     assert shown["clip18"]["no_face"] == shown["clip18"]["no_sound"] == []
     for track in shown.values():
         assert track["labelled"] == pytest.approx(0.98)
+        assert track["regions"] is not None
         assert track["regions"].shape == (len(track["cell_time_s"]), 9) and track["smoothed"] is None
         np.testing.assert_allclose(track["regions"].sum(axis=1), 1.0, atol=1e-6)
         assert (track["gate"] >= 0).all() and (track["gate"] <= 1).all()
         np.testing.assert_allclose(track["cell_time_s"] % timeline.CELL_S, 0.25)
+    bare = tracks.clip_tracks(predictions, None, own, has_regions=False)[0]
+    assert bare["regions"] is None
+    np.testing.assert_array_equal(bare["gate"], shown["clip16"]["gate"])
     # Without sound the gate lets none of it through (settled 9).
     assert (shown["clip17"]["gate"] == 0).all() and shown["clip18"]["gate"].mean() > 0.1
     track, clip = shown["clip16"], predictions.frames[0]

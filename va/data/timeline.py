@@ -92,3 +92,21 @@ def window_cells(duration_s: float, *, window_s: float, stride_s: float) -> NDAr
     starts = np.arange(num_windows(duration_s, window_s=window_s, stride_s=stride_s)) * stride
     cells = starts[:, None] + np.arange(window)
     return np.where(cells < num_cells(duration_s), cells, -1).astype(np.int64)
+
+
+def cells_of_steps(valid: NDArray[np.bool_], cells: NDArray[np.int64], *, count: int) -> NDArray[np.bool_]:
+    """Say of each cell of a clip whether any window has a valid step there: the cell that holds the step's middle.
+
+    Args:
+        valid: bool [W, S], the steps of each window; S need not be the window's number of cells.
+        cells: int64 [W, T], cells of each window; those outside [0, count) are padding.
+        count: Cells of the clip.
+
+    Returns:
+        bool [count].
+    """
+    steps = valid.shape[1]
+    at = cells[:, ((np.arange(steps) + 0.5) * cells.shape[1] / max(steps, 1)).astype(np.int64)]
+    found = np.zeros(count, np.bool_)
+    found[at[valid & (at >= 0) & (at < count)]] = True
+    return found

@@ -162,22 +162,6 @@ def _nearest(time_s: NDArray[np.float64], read_s: NDArray[np.float64]) -> NDArra
     return np.searchsorted(between, read_s + _SLACK_S, side="right").astype(np.int64)
 
 
-def frames_from_cells(
-    clip_id: str, *, values: NDArray[np.float64], covered: NDArray[np.bool_], time_s: NDArray[np.float64], truth: Truth
-) -> ClipFrames:
-    """Interpolate values at some times to every annotated frame: the official score's fill, labels not shifted.
-
-    Args:
-        clip_id: The clip.
-        values: float64 [times, 2], valence and arousal; NaN where not covered.
-        covered: bool [times].
-        time_s: float64 [times], increasing, seconds: cell centres or window ends.
-        truth: The clip's annotation.
-    """
-    series = ClipSeries(id=clip_id, time_s=time_s, values=values, covered=covered)
-    return frames_from_series(series, truth, fill="interpolate", label_shift_s=0.0)
-
-
 def frames_from_windows(
     clip_id: str,
     *,

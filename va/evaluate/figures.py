@@ -66,7 +66,7 @@ class ClipTrack(TypedDict):
         no_face: Stretches (from, to) in seconds without a valid picture.
         no_sound: Stretches without valid sound.
         cell_time_s: Cell centres, [C] s.
-        regions: Probabilities, [C, R]; NaN where no window says anything.
+        regions: Probabilities, [C, R]; NaN where no window says anything; None for a run without the region term.
         gate: Share of the sound in [0, 1], [C].
         metrics: Of this clip alone, raw: `ccc_valence`, `ccc_arousal`, `ccc_mean`, `mae_mean`, `rmse_mean`; NaN where
             undefined.
@@ -83,7 +83,7 @@ class ClipTrack(TypedDict):
     no_face: Sequence[tuple[float, float]]
     no_sound: Sequence[tuple[float, float]]
     cell_time_s: Floats
-    regions: Floats
+    regions: Floats | None
     gate: Floats
     metrics: dict[str, float]
     labelled: float
@@ -92,6 +92,7 @@ class ClipTrack(TypedDict):
 class Plane(TypedDict):
     """The VA plane: region centres [R, 2] with their texts, and how dense labels and predictions lie on it.
 
+    R is 0 where the run was trained without the region term, and says nothing about regions.
     `edges` [B + 1] is shared by both axes; the densities [B, B] are shares of all counted frames, arousal by row from
     low to high, valence by column.
     """
@@ -174,7 +175,8 @@ class ReportFigures(TypedDict):
     """Everything on the page and in `metrics.json`.
 
     `rows[0]` is the run itself, raw: its `abaw` score is the headline. `created` is an ISO 8601 time, `selected_on` a
-    sentence that says on what the run was selected (settled 7). `pooled` and `per_video` hold every metric by name
+    sentence that says on what the run was selected (settled 7). `target` is what the run was trained to say: `frames`,
+    a value for every cell, or `end`, one for each window's end. `pooled` and `per_video` hold every metric by name
     (`<metric>_<valence|arousal|mean>`) for "raw" and, where there is one, "smoothed": over all frames, and as the mean
     of the clips' own values. `fill` says how frames without a prediction of their own were filled, `filled` what share
     of the validly labelled frames that was. `label_shift_s` other than 0 means that no figure is the official score.
@@ -189,6 +191,7 @@ class ReportFigures(TypedDict):
     split: str
     created: str
     selected_on: str
+    target: str
     fill: str
     filled: float
     label_shift_s: float

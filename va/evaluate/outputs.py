@@ -106,9 +106,10 @@ def _arrays(track: ClipTrack, clip: ClipFrames) -> dict[str, NDArray[Any]]:
         "valid": track["valid"],
         "filled": clip.filled,
         "cell_time_s": track["cell_time_s"],
-        "regions": track["regions"].astype(np.float32),
         "gate": track["gate"].astype(np.float32),
     }
+    if track["regions"] is not None:
+        found["regions"] = track["regions"].astype(np.float32)
     if track["smoothed"] is not None:
         found["smoothed"] = track["smoothed"].astype(np.float32)
     return found

@@ -25,7 +25,9 @@ class PlayerData(TypedDict):
         cell_time_s: Cell centres, [C] s.
         va: Valence and arousal per cell in [-1, 1], [C, 2].
         smoothed: The same smoothed, or None.
-        regions: Probabilities, [C, R].
+        windows_s: Length and distance of the windows at whose ends values were predicted, in seconds, `va` being read
+            off between them; None where they were predicted for the cells themselves.
+        regions: Probabilities, [C, R]; None for a run that says nothing about regions.
         gate: Share of the sound in [0, 1], [C]; None without a head (zero-shot).
         boxes: Face box per cell as shares of width and height, (left, top, right, bottom), may lie outside [0, 1],
             [C, 4]; NaN where no face; None when no faces were looked for.
@@ -48,7 +50,8 @@ class PlayerData(TypedDict):
     cell_time_s: Floats
     va: Floats
     smoothed: Floats | None
-    regions: Floats
+    windows_s: tuple[float, float] | None
+    regions: Floats | None
     gate: Floats | None
     boxes: Floats | None
     has_face: npt.NDArray[np.bool_]

@@ -167,6 +167,7 @@ def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> Re
         split=config.split,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         selected_on=provenance.selected_on(loaded),
+        target=loaded.config.target,
         fill=config.fill,
         filled=ours[0]["abaw"]["filled"],
         label_shift_s=config.label_shift_s,
@@ -182,7 +183,9 @@ def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> Re
         calibration=tracks.calibration(found.frames) if measured.has_labels else {},
         over_time=tracks.error_over_time(found.frames),
         plane=tracks.plane(loaded, found.frames),
-        clips=tracks.clip_tracks(found, smoothed.frames, tracks.own_metrics(found.frames)),
+        clips=tracks.clip_tracks(
+            found, smoothed.frames, tracks.own_metrics(found.frames), has_regions=loaded.has_regions
+        ),
         provenance=provenance.pairs(config, loaded, inputs, opened.clips),
     )
 
@@ -229,7 +232,7 @@ def _own_rows(loaded: Run, found: SplitPredictions, smoothed: _Smoothed, scoring
         note = f"{choice['kernel']}, {choice['width_s']:g} s wide"
         score = scoring.abaw(smoothed.frames)
         wanted.append(Row(kind="smoothed", name=f"{name}, smoothed", note=note, abaw=score, paper=None))
-    if loaded.config.region_weight:
+    if loaded.has_regions:
         wanted.append(
             Row(
                 kind="reading",

@@ -27,7 +27,11 @@ _OF_A_CLIP: Final = ("ccc_valence", "ccc_arousal", "ccc_mean", "mae_mean", "rmse
 
 
 def clip_tracks(
-    found: SplitPredictions, smoothed: Sequence[ClipFrames] | None, own: Sequence[dict[str, float]]
+    found: SplitPredictions,
+    smoothed: Sequence[ClipFrames] | None,
+    own: Sequence[dict[str, float]],
+    *,
+    has_regions: bool,
 ) -> list[ClipTrack]:
     """Collect what is shown of each clip.
 
@@ -35,6 +39,7 @@ def clip_tracks(
         found: The run's predictions.
         smoothed: Smoothed, or None.
         own: Each clip's own metrics, raw, as `metrics.per_clip` gives them.
+        has_regions: The run was trained with the region term.
     """
     windows = found.windows
     # Together, because both are averaged over the same windows.
@@ -56,7 +61,7 @@ def clip_tracks(
                 no_face=stretches(~seen, end_s=span.clip.duration_s),
                 no_sound=stretches(~_heard(windows, span.windows, span.cells), end_s=span.clip.duration_s),
                 cell_time_s=grid.time_s,
-                regions=grid.values[:, :-1],
+                regions=grid.values[:, :-1] if has_regions else None,
                 gate=grid.values[:, -1],
                 metrics={name: own[index][name] for name in _OF_A_CLIP},
                 labelled=float(frames.valid.mean()),
@@ -78,12 +83,12 @@ def stretches(marked: NDArray[np.bool_], *, end_s: float) -> list[tuple[float, f
 
 def plane(run: Run, clips: Sequence[ClipFrames]) -> Plane:
     """Count how dense labels and predictions lie on the plane, over frames that have both."""
-    valences, arousals = run.config.axes
+    valences, arousals = run.config.axes if run.has_regions else ((), ())
     prediction, target = _pooled(clips)
     edges = np.linspace(-1.0, 1.0, _PLANE_BINS + 1)
     return Plane(
-        centers=np.array([(valence, arousal) for valence in valences for arousal in arousals], dtype=np.float64),
-        region_texts=run.info["region_texts"],
+        centers=np.array([(valence, arousal) for valence in valences for arousal in arousals]).reshape(-1, 2),
+        region_texts=run.info["region_texts"] if run.has_regions else (),
         edges=edges,
         density_target=diagnostics.density(target, edges),
         density_prediction=diagnostics.density(prediction, edges),
@@ -143,11 +148,5 @@ def _pooled(clips: Sequence[ClipFrames]) -> tuple[FloatArray, FloatArray]:
 
 def _heard(windows: WindowSet, own: slice, cells: int) -> NDArray[np.bool_]:
     """Say of each cell of a clip whether any window has valid sound there, bool [cells]."""
-    valid = windows.audio_valid[own].cpu().numpy()
-    local = windows.local_cells[own].numpy()
-    steps, per_window = valid.shape[1], local.shape[1]
-    # A step belongs to the cell that holds its middle, should there not be one step per cell.
-    at = local[:, ((np.arange(steps) + 0.5) * per_window / steps).astype(np.int64)]
-    heard = np.zeros(cells, np.bool_)
-    heard[at[valid & (at >= 0)]] = True
-    return heard
+    valid, local = windows.audio_valid[own].cpu().numpy(), windows.local_cells[own].numpy()
+    return timeline.cells_of_steps(valid, local, count=cells)

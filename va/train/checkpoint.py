@@ -47,6 +47,11 @@ class Run:
     head: VAHead
     members: int
 
+    @property
+    def has_regions(self) -> bool:
+        """Whether the region term trained the head; without it its region probabilities are those of chance."""
+        return self.config.region_weight > 0
+
 
 def make_head(
     config: TrainConfig,

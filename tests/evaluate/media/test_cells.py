@@ -71,6 +71,18 @@ def test_sound_of_cells_from_steps_of_windows() -> None:
     assert np.flatnonzero(found).tolist() == [0, 1, 2, 21]  # 31 lies beyond the clip
 
 
+@pytest.mark.parametrize("steps", [1, 7, 20, 32, 499])
+def test_a_step_is_heard_in_the_cell_that_holds_its_middle(steps: int) -> None:
+    valid = np.random.default_rng(steps).random((3, steps)) < 0.2
+    valid[1, -1] = True
+    voice = ClipFeatures(values=np.zeros((3, steps, 1), np.float16), time_s=np.array([0.0, 3, 6]), valid=valid)
+    found = cells.cells_with_sound(voice, count=30, window_s=10.0, stride_s=3.0)
+    expected = {
+        int((3 * window + (step + 0.5) * 10 / steps) / 0.5) for window, step in zip(*np.nonzero(valid), strict=True)
+    }
+    assert np.flatnonzero(found).tolist() == sorted(cell for cell in expected if cell < 30) != []
+
+
 @pytest.mark.parametrize(("level", "valid", "silent"), [(-80, True, True), (-60, True, False), (-80, False, False)])
 def test_silence_is_sound_with_nothing_in_it(level: float, valid: bool, silent: bool) -> None:
     values = np.full((1, 20, 1), level, np.float16)

@@ -30,6 +30,7 @@ from va.data.corpus import Clip, Corpus, Truth
 from va.errors import VAError
 from va.evaluate.media import encoding, stream
 from va.evaluate.media.encoding import Pair
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.predict import Inputs, predict_clips
 from va.extract import decode, detect, faces, pipeline
 from va.extract.config import ExtractConfig
@@ -330,6 +331,27 @@ def test_closing_the_answers_ends_the_reading(made: Made) -> None:
     assert next(found)["time_s"] == 1.0
     found.close()
     assert threading.active_count() == before
+
+
+def test_a_run_without_the_region_term_says_nothing_about_regions(tmp_path: Path) -> None:
+    make_video(tmp_path / "a.mp4", seconds=1)
+    lines: list[dict[str, Any]] = []
+    notes: list[str] = []
+    stream.run(
+        directory=make_run(tmp_path / "run", region_weight=0.0),
+        source=str(tmp_path / "a.mp4"),
+        step_s=0.5,
+        realtime=False,
+        faces="auto",
+        clip_weights=None,
+        ast_weights=None,
+        face_weights=None,
+        device="cpu",
+        emit=lines.append,
+        note=notes.append,
+    )
+    assert [line["regions"] for line in lines] == [None, None]
+    assert notes.count(NO_REGIONS) == 1 and any("demo encoders" in note for note in notes)
 
 
 def test_the_summary_is_of_what_was_answered() -> None:

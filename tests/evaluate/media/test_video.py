@@ -14,6 +14,7 @@ from va import cli
 from va.data import media
 from va.errors import VAError
 from va.evaluate.media import video, video_features
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.predict_config import PredictConfig
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
@@ -136,6 +137,20 @@ def test_smoothing_adds_columns_and_kept_features_are_kept(run: Path, media_fold
     assert {"tiny", "loudness"} <= kept
 
 
+def test_a_run_without_the_region_term_says_nothing_about_regions(media_folder: Path, tmp_path: Path) -> None:
+    silent = make_run(tmp_path / "run", region_weight=0.0)
+    config = PredictConfig(
+        inputs=(silent, media_folder / "plain.mp4"), out=tmp_path / "out", video="none", device="cpu"
+    )
+    summary = video.run(config, progress=quiet)
+    row = rows_of(summary.figures["videos"][0]["csv"])[0]
+    assert list(row) == ["frame", "time_s", "valence", "arousal", "gate", "face", "sound"]
+    assert 0 <= float(row["gate"]) <= 1 and -1 <= float(row["arousal"]) <= 1
+    assert summary.figures["regions"] == []
+    assert summary.notes.count(NO_REGIONS) == 1
+    assert NO_REGIONS in Path(summary.figures["videos"][0]["page"]).read_text()
+
+
 def test_window_ends_leave_the_time_before_empty(media_folder: Path, tmp_path: Path) -> None:
     ends = make_run(tmp_path / "ends", target="end")
     make_video(tmp_path / "long.mp4", rate=5, seconds=14)
@@ -144,6 +159,7 @@ def test_window_ends_leave_the_time_before_empty(media_folder: Path, tmp_path: P
     rows = rows_of(found["csv"])
     assert all((row["valence"] != "") == (float(row["time_s"]) >= 10) for row in rows if float(row["time_s"]) < 13.9)
     assert "the end of each 10 s" in " ".join(found["notes"])
+    assert "One value per window of 10 s, at its end; windows end 3 s apart." in Path(found["page"]).read_text()
 
 
 def test_zero_shot_says_what_it_is(media_folder: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from support import make_video
 from va.data import media
 from va.errors import VAError
 from va.evaluate.pages import player, player_parts
+from va.evaluate.pages.sentences import NO_REGIONS
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{data}}{{video}} \u2028 é 😀"
 
@@ -104,6 +105,26 @@ def test_data_is_strict_json_and_nan_is_null(tmp_path: Path) -> None:
     assert page(tmp_path, va=va).data["va"][3] == [None, None]
 
 
+def test_a_run_without_the_region_term_says_nothing_about_regions(tmp_path: Path) -> None:
+    seen = page(tmp_path, regions=None)
+    assert NO_REGIONS in seen.words and NO_REGIONS not in page(tmp_path).words
+    for words in ("Likeliest region", "lit by their probability", "each region", "lively"):
+        assert words not in seen.words
+    assert not seen.having("class", "region") and page(tmp_path).having("class", "region")
+    assert "regions" not in seen.having("id", "plane")[0]["aria-label"]
+    assert seen.data["regions"] is None and seen.data["texts"] == seen.data["names"] == []
+
+
+def test_values_at_window_ends_are_said_to_stand_there(tmp_path: Path) -> None:
+    cells, ends = (
+        "One value per half-second, at its middle",
+        "One value per window of 10 s, at its end; windows end 3 s",
+    )
+    plain, ended = page(tmp_path).words, page(tmp_path, windows_s=(10.0, 3.0)).words
+    assert cells in plain and ends not in plain
+    assert ends in ended and cells not in ended and "what it shows there was not predicted" in ended
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     seen = page(
         tmp_path,
@@ -186,6 +207,28 @@ def test_a_video_too_long_for_a_page_is_said(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(player, "EMBEDDED_AS_IT_IS", 10)
     out = write(make_data(video=source, duration_s=3 * 3600.0), tmp_path / "page.html", "embed")
     assert "too long to be put into a page" in Seen(out.read_text(encoding="utf-8")).words
+
+
+@pytest.mark.parametrize("hours", [1.3, 3.5])
+def test_a_small_file_may_be_long_if_it_needs_no_copy(tmp_path: Path, hours: float) -> None:
+    """After an hour a copy of 64 MB has less than 100 kbit/s for pictures; after three, less than its sound takes."""
+    for name, codec in (("a.avi", "mpeg4"), ("a.mp4", "libx264")):
+        make_video(tmp_path / name, codec=codec, seconds=0.2)
+        data = make_data(video=tmp_path / name, duration_s=60.0)
+        data["duration_s"] = 3600 * hours
+        seen = Seen(write(data, tmp_path / "page.html", "embed").read_text(encoding="utf-8"))
+        said = "The video is not shown here: it is too long to be put into a page (--video link refers to it instead)."
+        assert (said in seen.words) is (name == "a.avi") and (seen.data["video"] is None) is (name == "a.avi")
+        assert "cannot be written" not in seen.words
+
+
+def test_the_footer_says_what_the_page_loads(tmp_path: Path) -> None:
+    source = tmp_path / "a.mp4"
+    make_video(source, seconds=0.2)
+    for video, said in (("embed", "asks the network for nothing."), ("link", "loads nothing but the video beside it.")):
+        words = Seen(write(make_data(video=source), tmp_path / "page.html", video).read_text(encoding="utf-8")).words
+        assert f"It {said}" in words
+        assert words.count("It asks the network") + words.count("It loads nothing") == 1
 
 
 def test_a_page_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

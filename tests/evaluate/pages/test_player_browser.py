@@ -366,3 +366,14 @@ def test_clock_and_axis_agree_after_the_window_changes(shown: Opened) -> None:
             arg=0.5,
             timeout=5000,
         )
+
+
+def test_a_run_without_the_region_term_lights_no_region(tmp_path: Path, browser: Any) -> None:
+    data = make_data(regions=None)
+    with opened(browser, write(data, tmp_path / "page.html", "none")) as it:
+        it.page.keyboard.press("ArrowRight")
+        assert it.page.locator(".region").count() == it.page.locator(".likeliest").count() == 0
+        assert it.page.locator("#point").get_attribute("visibility") == "visible"
+        said = it.page.locator("#track").get_attribute("aria-valuetext")
+        assert said.startswith("1.0 of 6.0 seconds, valence") and not said.endswith(", ")
+        assert it.complaints == [] and it.requests == []

@@ -15,7 +15,7 @@ from page_material import HOSTILE, NAN, make_clip, make_figures, score, undefine
 from va.data.regions import REGION_TEXTS
 from va.errors import VAError
 from va.evaluate.figures import ReportFigures, Row
-from va.evaluate.pages import markup, report, report_tables
+from va.evaluate.pages import markup, report, report_tables, sentences
 from va.evaluate.protocol import Figure
 
 MINUS = "\N{MINUS SIGN}"
@@ -162,9 +162,46 @@ def test_a_report_needs_a_row(light: None, tmp_path: Path) -> None:
 
 def test_the_demo_says_so(light: None) -> None:
     figures = make_figures()
-    assert report.DEMO_BANNER not in report.render(figures)
+    assert "Demo encoders" not in report.render(figures)
     figures["is_demo"] = True
-    assert report.DEMO_BANNER in shown(figures).text()
+    assert sentences.DEMO_ON_DRAWN in shown(figures).text()
+
+
+def test_demo_encoders_on_a_real_corpus_are_not_said_to_be_on_a_synthetic_one(light: None) -> None:
+    figures = make_figures()
+    figures.update(is_demo=True, synthetic=False, corpus="people")
+    said = shown(figures).text()
+    assert sentences.DEMO_ON_REAL in said and "Demo encoders on a synthetic corpus" not in said
+
+
+@pytest.mark.parametrize(
+    ("target", "fill", "said"),
+    [
+        ("frames", "nearest", "every validly labelled frame: overlapping windows averaged, frame times"),
+        ("end", "interpolate", "every validly labelled frame: what each window says of its end, frame times"),
+        ("end", "none", "frame that has one of its own (--fill none): what each window says of its end, frame"),
+    ],
+)
+def test_how_frames_got_their_predictions_is_said(light: None, target: str, fill: str, said: str) -> None:
+    figures = make_figures()
+    figures.update(target=target, fill=fill)
+    text = shown(figures).text()
+    assert said in text
+    assert ("overlapping windows averaged" in text) is (target == "frames")
+    assert ("ABAW: every labelled frame" in text) is (fill != "none")
+
+
+def test_a_run_without_the_region_term_says_nothing_about_regions(light: None) -> None:
+    figures = make_figures()
+    assert sentences.NO_REGIONS not in shown(figures).text()
+    for clip in figures["clips"]:
+        clip["regions"] = None
+    figures["plane"].update(centers=np.zeros((0, 2)), region_texts=())
+    page = shown(figures)
+    assert sentences.NO_REGIONS in page.text()
+    for words in ("Texts and centres of the regions", "region probabilities", "centres of the regions"):
+        assert words not in page.text()
+    assert not any(text in page.text() for text in REGION_TEXTS)
 
 
 def test_the_cards_hold_the_runs_own_raw_figures(light: None) -> None:
@@ -220,7 +257,7 @@ def test_a_split_without_clips_is_shown(light: None) -> None:
 
 
 def test_models_are_grouped_and_written_with_their_intervals(light: None) -> None:
-    source = report_tables.models(make_figures()["rows"])
+    source = report_tables.models(make_figures()["rows"], every_frame=True)
     groups = re.findall(r'rowgroup" colspan="8">([^<]*)<', source)
     assert groups == ["This run", "Compared runs", "Baselines"]
     numbers = re.findall(r'class="number[^>]*>([^<]*)<', source)

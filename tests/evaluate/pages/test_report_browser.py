@@ -5,8 +5,10 @@ One page for all tests, and every text of it that comes from outside is hostile;
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import Opened, opened
 from page_material import HOSTILE, make_clip, make_figures
@@ -238,3 +240,23 @@ def test_the_browser_had_nothing_to_complain_of_and_nothing_was_asked_for(shown:
     page.wait_for_timeout(100)
     assert shown.complaints == []
     assert shown.requests == []
+
+
+def test_a_run_without_the_region_term_is_drawn_without_their_rows(browser: Any, tmp_path: Path) -> None:
+    figures = make_figures(clips=2, frames=300)
+    for clip in figures["clips"]:
+        clip["regions"] = None
+    figures["plane"].update(centers=np.zeros((0, 2)), region_texts=())
+    with opened(browser, report.write_report(figures, tmp_path)) as found:
+        until(found.page, "window.Plotly")
+        found.page.evaluate("document.getElementById('clips').scrollIntoView()")
+        until(found.page, DRAWN)
+        names = found.page.evaluate("document.querySelector('.chart.clip').data.map(trace => trace.name)")
+        assert "regions" not in names and {"annotation", "prediction", "gate", "no face"} <= set(names)
+        gate = "const trace = document.querySelector('.chart.clip').data.find(trace => trace.name === 'gate'); "
+        shown = found.page.evaluate(f"(() => {{ {gate} return trace.y; }})()")
+        clip = next(clip for clip in figures["clips"] if clip["id"] == found.page.inner_text("#chosen"))
+        np.testing.assert_allclose(shown, clip["gate"], atol=1e-3)
+        found.page.evaluate("document.getElementById('plane').scrollIntoView()")
+        until(found.page, "document.querySelector('.chart.square').layout?.annotations?.length === 0")
+        assert found.complaints == [] and found.requests == []

@@ -43,7 +43,8 @@ def series_of(clip: ClipTrack) -> tuple[float, list[list[int | None]]]:
     found = drawn(clip)
     frames, cells = len(clip["time_s"]), len(clip["cell_time_s"])
     kinds = 4 if clip["smoothed"] is None else 6
-    lengths = [frames] * kinds + [cells] * (clip["regions"].shape[1] + 1)
+    regions = 0 if clip["regions"] is None else clip["regions"].shape[1]
+    lengths = [frames] * kinds + [cells] * (regions + 1)
     assert found["frames"] == frames and found["cells"] == cells
     return float(found["unit"]), unpacked(str(found["packed"]), [frames, cells], lengths)  # type: ignore[arg-type]
 
@@ -130,6 +131,14 @@ def test_both_densities_share_a_scale_and_empty_places_have_none() -> None:
     assert plane["top"] == 0.75
     drawn_target = plane["densities"][0]
     assert drawn_target[3, 4] == 0.75 and np.isnan(drawn_target).sum() == density.size - 1
+
+
+def test_a_clip_without_regions_packs_none() -> None:
+    clip = make_clip("clip", frames=60, seed=1)
+    clip["regions"] = None
+    unit, series = series_of(clip)
+    assert len(series) == 2 + 6 + 1
+    np.testing.assert_allclose(scaled(series[-1], unit), clip["gate"], atol=unit)
 
 
 def test_all_clips_share_the_scale_of_region_probabilities() -> None:

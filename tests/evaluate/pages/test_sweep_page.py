@@ -13,7 +13,7 @@ import plotly.offline
 import pytest
 
 from va.errors import VAError
-from va.evaluate.pages import sweep_page, sweep_tables
+from va.evaluate.pages import sentences, sweep_page, sweep_tables
 
 MINUS = "\N{MINUS SIGN}"
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{data}} \u2028 é 😀"
@@ -170,7 +170,10 @@ def test_val_demo_encoders_and_failures_are_owned_up_to() -> None:
     assert "The choice was made on val (--select-on val), which reports score: its figures are flattered." in said
     assert "Dev is not" not in said
     assert "a convention rather" not in said
-    assert "Demo encoders on a synthetic corpus" in said
+    assert sentences.DEMO_ON_DRAWN in said
+    results["corpus"]["synthetic"] = False
+    real = shown(results).text()
+    assert sentences.DEMO_ON_REAL in real and "Demo encoders on a synthetic corpus" not in real
     assert "1 of 2 finished" in said
     assert "1 of 2 trials failed; no figure of this page has them." in said
     assert "±0.66, sigma 0.45, lambda 0.2, learning rate 0.001, seed 0 (): the loss is nan. Try less." in said
@@ -295,10 +298,8 @@ def test_equal_means_still_make_a_scale() -> None:
     assert low < 0.5 < high
 
 
-def test_a_difference_has_its_sign() -> None:
-    assert [sweep_tables.signed(value) for value in (0.01, -0.01, 0.0, -0.0001)] == [
-        "+0.010",
-        f"{MINUS}0.010",
-        "0.000",
-        "0.000",
-    ]
+def test_a_difference_that_rounds_to_nothing_has_no_sign() -> None:
+    results = make_results()
+    results["differences"][0]["by_seed"] = {"0": 0.0001, "1": -0.0001, "2": 0.001}
+    assert "0.000 (seed 0), 0.000 (seed 1), +0.001 (seed 2)" in sweep_tables.pairs(results)
+    assert "+0.000 (seed 0)" not in sweep_tables.pairs(results)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from va.evaluate.pages import whiskers
+from va.evaluate.pages import table_parts, whiskers
 from va.evaluate.protocol import Figure
 
 NAN = float("nan")
@@ -40,7 +40,15 @@ def test_what_is_not_defined_is_not_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "written"), [(0.1234, "+0.123"), (-0.1, "\u22120.100"), (0.0, "0.000"), (0.0001, "0.000"), (NAN, "n/a")]
+    ("value", "written"),
+    [(0.1234, "+0.123"), (-0.1, "\u22120.100"), (0.0, "0.000"), (0.0001, "0.000"), (-0.0001, "0.000"), (NAN, "n/a")],
 )
 def test_differences_carry_their_sign(value: float, written: str) -> None:
     assert whiskers.signed(value) == written
+
+
+def test_tables_of_runs_write_differences_alike() -> None:
+    found = {"value": 0.0001, "over_seeds": (-0.0002, 0.0004), "over_clips": None}
+    one = {"difference": found, "by_seed": {"0": 0.0002}}
+    written = table_parts.difference_cells(one, table_parts.Axis([found], centred=True))
+    assert "+0.000" not in written and written.count("0.000") == 4

@@ -60,7 +60,7 @@ class Answerer:
             "time_s": step.time_s,
             "valence": round(float(va[at, 0]), 6),
             "arousal": round(float(va[at, 1]), 6),
-            "regions": [round(float(share), 6) for share in regions[at]],
+            "regions": [round(float(share), 6) for share in regions[at]] if self._run.has_regions else None,
             "gate": round(float(gate[at]), 6),
             "face": last.model_input is not None,
             "box": None if last.box is None else list(last.box),

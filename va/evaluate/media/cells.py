@@ -56,7 +56,8 @@ class Answer:
         valence: float64 [C] in [-1, 1], pleasant being positive; NaN where nothing is said: without a face in
             zero-shot, and before the first window's end for a run with `--target end`.
         arousal: float64 [C] in [-1, 1], excited being positive; NaN likewise.
-        regions: float64 [C, R], probabilities of the regions; rows sum to 1, or are NaN.
+        regions: float64 [C, R], probabilities of the regions; rows sum to 1, or are NaN; None for a run that was
+            trained without the region term and so says nothing about them.
         gate: float64 [C] in [0, 1], share of the sound in the answer; None in zero-shot.
         has_face: bool [C], whether there was a picture: a face where faces were looked for, else a frame.
         has_sound: bool [C].
@@ -65,13 +66,14 @@ class Answer:
         duration_s: Length in seconds.
         silent: There is sound, but nothing to hear in it; None where nobody looked.
         notes: Sentences that a person must know before believing the numbers.
-        series: The same at the times at which it was said; columns valence, arousal, regions and, of a run, the gate.
+        series: The same at the times at which it was said; columns valence, arousal, regions, if any, and, of a run,
+            the gate.
     """
 
     time_s: Floats
     valence: Floats
     arousal: Floats
-    regions: Floats
+    regions: Floats | None
     gate: Floats | None
     has_face: NDArray[np.bool_]
     has_sound: NDArray[np.bool_]
@@ -107,7 +109,7 @@ def answer(features: Features, series: ClipSeries, *, regions: int) -> Answer:
     Args:
         features: What it was said about.
         series: Columns valence, arousal, `regions` probabilities and perhaps the gate, at cell centres or window ends.
-        regions: R.
+        regions: R; 0 where nothing is said about them.
     """
     count = len(features.face.values)
     table = on_cells(series, count)
@@ -115,7 +117,7 @@ def answer(features: Features, series: ClipSeries, *, regions: int) -> Answer:
         time_s=timeline.cell_centers(count),
         valence=table[:, 0],
         arousal=table[:, 1],
-        regions=table[:, 2 : 2 + regions],
+        regions=table[:, 2 : 2 + regions] if regions else None,
         gate=table[:, 2 + regions] if table.shape[1] > 2 + regions else None,
         has_face=features.face.valid,
         has_sound=features.has_sound,
@@ -145,7 +147,7 @@ def ask(run: Run, features: Features, *, device: torch.device) -> ClipSeries:
         device: Where to compute.
 
     Returns:
-        Columns valence, arousal, R probabilities and the gate.
+        Columns valence, arousal, R probabilities, if the run has the region term, and the gate.
 
     Raises:
         VAError: The features have other sizes than those that the run was trained on.
@@ -173,7 +175,7 @@ def ask(run: Run, features: Features, *, device: torch.device) -> ClipSeries:
     said = predict_gathered(run, inputs, windows=len(cells), device=device)
     return assemble.series_from_windows(
         "",
-        values=np.concatenate([said.va, said.regions, said.gate[..., None]], axis=-1),
+        values=np.concatenate([said.va, *[said.regions] * run.has_regions, said.gate[..., None]], axis=-1),
         cells=cells,
         num_cells=len(face.values),
         end_time_s=np.minimum(voice.time_s + config.window_s, features.duration_s),
@@ -184,10 +186,7 @@ def cells_with_sound(voice: ClipFeatures, *, count: int, window_s: float, stride
     """Say which of a clip's cells have sound, bool [count], from the steps of its windows."""
     length, stride = timeline.cells_in(window_s, name="window"), timeline.cells_in(stride_s, name="stride")
     cells = np.arange(len(voice.valid))[:, None] * stride + np.arange(length)
-    heard = np.zeros(count, np.bool_)
-    if voice.valid.shape[1] == length:  # step i is cell i of the window (`docs/adding-an-encoder.md`)
-        heard[cells[voice.valid & (cells < count)]] = True
-    return heard
+    return timeline.cells_of_steps(voice.valid, cells, count=count)
 
 
 def boxes_of(box: ClipFeatures) -> Floats:

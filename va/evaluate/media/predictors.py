@@ -48,7 +48,9 @@ class RunPredictor:
         loaded: Its encoders: frames first, then audio, then trivial ones.
         centers: float64 [R, 2], valence and arousal of the regions.
         texts: [R].
+        has_regions: Whether it says anything about regions.
         is_demo: A demo encoder takes part.
+        windows_s: Length and distance in seconds of the windows of whose ends it speaks; None if of every cell.
         provenance: Keys and values for whoever asks where numbers come from.
     """
 
@@ -95,6 +97,17 @@ class RunPredictor:
         return tuple(self.run.info["region_texts"])
 
     @property
+    def has_regions(self) -> bool:
+        """Whether the run was trained with the region term."""
+        return self.run.has_regions
+
+    @property
+    def windows_s(self) -> tuple[float, float] | None:
+        """For a run with `--target end`."""
+        config = self.run.config
+        return (config.window_s, config.stride_s) if config.target == "end" else None
+
+    @property
     def is_demo(self) -> bool:
         """Whether a demo encoder takes part."""
         return bool(self.run.info["demo_encoders"])
@@ -113,13 +126,13 @@ class RunPredictor:
         ]
 
     def answer(self, features: Features) -> Answer:
-        """Say what features say, remarks included.
+        """Say what features say, with remarks on them; `remarks.of_model` has those on the run.
 
         Raises:
             VAError: The features do not fit the run.
         """
         series = cells.ask(self.run, features, device=self.device)
-        found = cells.answer(features, series, regions=len(self.centers))
+        found = cells.answer(features, series, regions=len(self.centers) if self.has_regions else 0)
         said = remarks.of_run(self.run, self.settings, found)
         return dataclasses.replace(found, notes=tuple(said))
 
@@ -138,6 +151,8 @@ class ZeroShot:
 
     source: Literal["run", "zero-shot"] = "zero-shot"
     hears: bool = False
+    has_regions: bool = True
+    windows_s: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:

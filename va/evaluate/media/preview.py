@@ -26,6 +26,7 @@ _LIMIT_S: Final = 300.0
 _LIMIT_PER_S: Final = 10.0
 """A conversion may take five minutes and ten times the video's length; decoding without progress, a minute."""
 
+_TOO_LONG: Final = "it is too long to be put into a page (--video link refers to it instead)"
 _HINT: Final = "Play the file in a video player; re-encode it if it does not play."
 
 
@@ -35,7 +36,7 @@ def playable(
     *,
     duration_s: float,
     largest: float,
-    bits_per_s: float,
+    bits_per_s: float | None,
     progress: Callable[[int, int, str], None],
 ) -> tuple[Path, str]:
     """Give a file that browsers play, made in a child process where need be.
@@ -45,14 +46,15 @@ def playable(
         copy: Where to write a copy if it takes one; the caller removes what an error leaves there.
         duration_s: Length in seconds.
         largest: Bytes up to which the source may stand for itself.
-        bits_per_s: Most that a copy's pictures may take.
+        bits_per_s: Most that a copy's pictures may take; None where that would be too few, so that none is made.
         progress: Called with seconds done, seconds in all, and what is being done.
 
     Returns:
         `source` or `copy`, and its MIME type.
 
     Raises:
-        VAError: The medium cannot be decoded or the copy not be written, or the child process died or took too long.
+        VAError: The medium cannot be decoded, it takes a copy and none is to be made, or the copy not be written, or
+            the child process died or took too long.
     """
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -101,7 +103,7 @@ def _obituary(code: int | None) -> str:
 
 
 def _serve(
-    connection: Connection, source: Path, copy: Path, duration_s: float, largest: float, bits_per_s: float
+    connection: Connection, source: Path, copy: Path, duration_s: float, largest: float, bits_per_s: float | None
 ) -> None:
     """Look at a medium and convert it if need be; the main function of the child process."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -118,6 +120,8 @@ def _serve(
         mime = transcode.browser_type(source)
         if mime is None or source.stat().st_size > largest:
             mime = None
+            if bits_per_s is None:
+                raise VAError(_TOO_LONG, "Use --video link.")
             transcode.convert(
                 source,
                 copy,

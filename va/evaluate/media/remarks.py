@@ -6,6 +6,7 @@ from va.data import timeline
 from va.evaluate.media import encoding
 from va.evaluate.media.cells import Answer
 from va.evaluate.pages.player import DEMO_BANNER, ZERO_SHOT
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.extract.config import ExtractConfig
 from va.extract.looking import Seen
 from va.train.checkpoint import Run
@@ -63,9 +64,9 @@ def of_medium(seen: Seen) -> list[str]:
     return ["The file asks for its pictures to be turned; they are looked at and shown upright."]
 
 
-def of_model(*, source: str, is_demo: bool) -> list[str]:
+def of_model(*, source: str, is_demo: bool, has_regions: bool) -> list[str]:
     """List what a page says by itself, for those who read no page."""
-    return [ZERO_SHOT] * (source == "zero-shot") + [DEMO_BANNER] * is_demo
+    return [ZERO_SHOT] * (source == "zero-shot") + [DEMO_BANNER] * is_demo + [NO_REGIONS] * (not has_regions)
 
 
 def _about_pictures(answer: Answer, settings: ExtractConfig | None, *, blind: bool) -> list[str]:

@@ -34,6 +34,7 @@ from va.evaluate.media import encoding
 from va.evaluate.media.answering import Answerer
 from va.evaluate.media.encoding import Faces, Pair
 from va.evaluate.media.handover import Handover
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.extract import detect, faces, live
 from va.extract.config import ExtractConfig
 from va.extract.faces import FaceTracker
@@ -92,13 +93,23 @@ def run(
     )
     config = dataclasses.replace(config, frame_batch=1, audio_batch=1)
     pair = encoding.load(loaded, config, device=on)
-    for line in (encoding.pictures_differ(loaded, config), _demo(loaded)):
+    for line in (encoding.pictures_differ(loaded, config), _demo(loaded), None if loaded.has_regions else NO_REGIONS):
         if line is not None:
             note(line)
+    found = answers(loaded, pair, config, source=source, step_s=step_s, realtime=realtime, device=on)
+    _pass_on(found, emit=emit, note=note)
+
+
+def _pass_on(
+    found: Generator[dict[str, Any], None, None],
+    *,
+    emit: Callable[[dict[str, Any]], None],
+    note: Callable[[str], None],
+) -> None:
+    """Emit all answers, and sum them up however that ends."""
     times: deque[float] = deque(maxlen=_REMEMBERED)
     steps = dropped = 0
     try:
-        found = answers(loaded, pair, config, source=source, step_s=step_s, realtime=realtime, device=on)
         with contextlib.closing(found):
             for answer in found:
                 emit(answer)
@@ -136,11 +147,12 @@ def answers(
         device: Where the encoders are.
 
     Yields:
-        `time_s`: the step's end in seconds. `valence`, `arousal`: in [-1, 1]. `regions`: probabilities. `gate`: share
-        of the sound, in [0, 1]. `face`: whether the frame encoder saw a picture (of a face, where faces are detected)
-        in the step's last half second. `box`: left, top, right, bottom of the face's crop there in pixels, or None.
-        `sound`: whether there was sound in that half second. `latency_s`: seconds from when the last packet that the
-        step needed was read to this line. `dropped`: steps left out since the answer before.
+        `time_s`: the step's end in seconds. `valence`, `arousal`: in [-1, 1]. `regions`: probabilities, or None for a
+        run without the region term. `gate`: share of the sound, in [0, 1]. `face`: whether the frame encoder saw a
+        picture (of a face, where faces are detected) in the step's last half second. `box`: left, top, right, bottom of
+        the face's crop there in pixels, or None. `sound`: whether there was sound in that half second. `latency_s`:
+        seconds from when the last packet that the step needed was read to this line. `dropped`: steps left out since
+        the answer before.
 
     Raises:
         VAError: The stream cannot be read or decoded; after the answers to all that came before.

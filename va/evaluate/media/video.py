@@ -91,11 +91,12 @@ def run(config: PredictConfig, *, progress: Progress) -> Summary:
         progress(len(found), len(found), "")
     failed = {str(video.path): reasons[video.name] for video in videos if video.name in reasons}
     why = [{"video": video, "error": error.message} for video, error in failed.items()]
-    about = remarks.of_model(source=predictor.source, is_demo=predictor.is_demo)
+    about = remarks.of_model(source=predictor.source, is_demo=predictor.is_demo, has_regions=predictor.has_regions)
     model = {"source": predictor.source, "name": predictor.name, "demo_encoders": predictor.is_demo, "notes": about}
     regions = [
         {"valence": float(valence), "arousal": float(arousal), "text": text}
         for (valence, arousal), text in zip(predictor.centers, predictor.texts, strict=True)
+        if predictor.has_regions
     ]
     figures = {"model": model, "regions": regions, "videos": shown, "failed": why}
     files.write_json(config.folder / "predict.json", figures)
@@ -160,6 +161,7 @@ def _write(video: Video, predictor: AnyPredictor, config: PredictConfig, progres
         cell_time_s=answer.time_s,
         va=np.stack([answer.valence, answer.arousal], axis=1),
         smoothed=smoothed,
+        windows_s=predictor.windows_s,
         regions=answer.regions,
         gate=answer.gate,
         boxes=answer.boxes,
@@ -201,7 +203,7 @@ def write_csv(path: Path, answer: Answer, *, smoothed: Floats | None, frame_time
     """
     prefix = "" if source == "run" else "zero_shot_"
     header = ["frame", "time_s", *(prefix + axis for axis in _AXES)]
-    header += [f"region_{number}" for number in range(answer.regions.shape[1])]
+    header += [] if answer.regions is None else [f"region_{number}" for number in range(answer.regions.shape[1])]
     header += ["gate"] * (answer.gate is not None)
     header += [f"{prefix}{axis}_smoothed" for axis in _AXES] * (smoothed is not None)
     header += ["face", "sound"]

@@ -10,7 +10,8 @@ from typing import Final
 from va.evaluate.pages import ablation_notes, markup
 from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, text
-from va.evaluate.pages.report import DEMO_BANNER, NAMES
+from va.evaluate.pages.report import NAMES
+from va.evaluate.pages.sentences import demo_banner
 from va.evaluate.pages.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
@@ -23,8 +24,8 @@ from va.evaluate.pages.table_parts import (
     provenance,
     row_head,
     scrolling_table,
-    signed,
 )
+from va.evaluate.pages.whiskers import signed
 
 SUBJECTS: Final = {1: "backbones", 2: "temporal model and fusion", 3: "region grid"}
 _FORMS: Final = {
@@ -71,7 +72,7 @@ def render(results: Item) -> str:
     return document(
         title=title,
         styles=("report.css", "ablation.css"),
-        banner=DEMO_BANNER if results["demo_encoders"] else "",
+        banner=demo_banner(is_demo=results["demo_encoders"], synthetic=results["corpus"]["synthetic"]),
         content=markup.fill(markup.template("ablation.html"), parts),
         data=None,
         scripts=(),

@@ -10,7 +10,8 @@ from typing import Any
 from va.evaluate.pages import markup
 from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import text
-from va.evaluate.pages.report import DEMO_BANNER, NAMES
+from va.evaluate.pages.report import NAMES
+from va.evaluate.pages.sentences import demo_banner
 from va.evaluate.pages.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
@@ -58,7 +59,7 @@ def render(results: Item) -> str:
     return document(
         title=title,
         styles=("report.css", "ablation.css"),
-        banner=DEMO_BANNER if results["demo_encoders"] else "",
+        banner=demo_banner(is_demo=results["demo_encoders"], synthetic=results["corpus"]["synthetic"]),
         content=markup.fill(markup.template("comparison.html"), parts),
         data=None,
         scripts=(),

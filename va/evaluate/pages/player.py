@@ -1,7 +1,8 @@
 """Predictions for one video -> one HTML page on which they can be watched: video, plane and trajectories in step.
 
-The page is self-contained and asks the network for nothing. All times on it are seconds on va's clock. What stands
-still is HTML and SVG written here; `templates/player.js` moves it, and draws the trajectories by plotly.js.
+The page asks the network for nothing; with `link` it loads the video beside it. All times on it are seconds on va's
+clock. What stands still is HTML and SVG written here; `templates/player.js` moves it, and draws the trajectories by
+plotly.js.
 """
 
 import base64
@@ -22,6 +23,7 @@ from va.evaluate.media import preview, transcode
 from va.evaluate.pages import markup
 from va.evaluate.pages import player_parts as parts
 from va.evaluate.pages.markup import text
+from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.player_data import PlayerData
 from va.version import __version__
 
@@ -40,7 +42,7 @@ EMBEDDED_COPY: Final = 64_000_000
 """Bytes that a converted copy in a page may have; a longer video gets fewer bits per second."""
 
 FEWEST_BITS_PER_S: Final = 100_000
-"""Of pictures; below this faces cannot be made out. A video gets there after an hour, and is not embedded then."""
+"""Of pictures; below this faces cannot be made out. A video gets there after an hour, and no copy of it is embedded."""
 
 MOST_BITS_PER_S: Final = 1_000_000
 
@@ -99,16 +101,13 @@ def write_player(data: PlayerData, out: Path, *, video: Literal["embed", "link",
 @contextlib.contextmanager
 def _embedded(source: Path, out: Path, duration_s: float, progress: Progress) -> Iterator[_Medium]:
     bits_per_s = min(MOST_BITS_PER_S, 8 * EMBEDDED_COPY / duration_s - transcode.SOUND_BITS_PER_S)
-    small = source.is_file() and source.stat().st_size <= EMBEDDED_AS_IT_IS
-    if bits_per_s < FEWEST_BITS_PER_S and not small:
-        raise VAError("it is too long to be put into a page (--video link refers to it instead)", "Use --video link.")
     with _scratch(out.with_suffix(".mp4")) as scratch:
         shown, mime = preview.playable(
             source,
             scratch,
             duration_s=duration_s,
             largest=EMBEDDED_AS_IT_IS,
-            bits_per_s=bits_per_s,
+            bits_per_s=bits_per_s if bits_per_s >= FEWEST_BITS_PER_S else None,
             progress=progress,
         )
         yield _Medium(mime, shown, None)
@@ -167,7 +166,8 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
     from plotly.offline import get_plotlyjs
 
     scripts = {"plotly": str(get_plotlyjs()), "script": markup.template("player.js")}
-    notes = [ZERO_SHOT] * (data["source"] == "zero-shot") + list(notes)
+    has_regions = data["regions"] is not None
+    notes = [ZERO_SHOT] * (data["source"] == "zero-shot") + [NO_REGIONS] * (not has_regions) + list(notes)
     allowed = None if medium is None else "blob:" if medium.inside else "'self' file:"
     filled = {
         "policy": markup.policy(scripts.values(), media=allowed),
@@ -179,7 +179,9 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
         "stage": parts.stage(data, has_video=medium is not None),
         "bare": " bare" if medium is None and data["boxes"] is None else "",
         "mute": "" if medium is None else _MUTE,
-        "plane": parts.plane(data["centers"], data["region_texts"]),
+        "plane": parts.plane(data["centers"], data["region_texts"]) if has_regions else _EMPTY_PLANE,
+        "lit": "regions lit by their probability, and " if has_regions else "",
+        "likeliest": _LIKELIEST if has_regions else "",
         "smoothed": "" if data["smoothed"] is None else '<dd class="also">smoothed <b>\N{EN DASH}</b></dd>',
         "gate": ""
         if data["gate"] is None
@@ -191,7 +193,7 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
         "means": parts.means(data),
         "terms": markup.terms(parts.terms(data)),
         "provenance": markup.terms(data["provenance"]),
-        "footer": text(f"Written by va {__version__}. It asks the network for nothing."),
+        "footer": text(f"Written by va {__version__}. It {_LOADS[medium is not None and medium.inside is None]}."),
         "data": markup.script_json(_json(data, medium)),
         **scripts,
     }
@@ -199,6 +201,9 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
     return markup.fill(head, filled), markup.fill(tail, filled)
 
 
+_LOADS: Final = ("asks the network for nothing", "loads nothing but the video beside it")
+_EMPTY_PLANE: Final = '<path class="axes" d="M-100 -100H100V100H-100Z"/>'
+_LIKELIEST: Final = '<div class="likeliest"><dt>Likeliest region</dt><dd>\N{EN DASH}</dd></div>'
 _MUTE: Final = '<button type="button" id="mute" aria-pressed="false">Mute</button>'
 
 
@@ -208,11 +213,12 @@ def _json(data: PlayerData, medium: _Medium | None) -> dict[str, object]:
     def rounded(values: npt.ArrayLike | None) -> object:
         return None if values is None else np.asarray(values, dtype=np.float64).round(4)
 
+    texts = [] if data["regions"] is None else list(data["region_texts"])
     return {
         "duration_s": data["duration_s"],
         "video": None if medium is None else {"mime": medium.mime, "address": medium.address},
         "time_s": rounded(data["cell_time_s"]),
-        "names": [parts.short_name(words, most=14) for words in data["region_texts"]],
-        "texts": list(data["region_texts"]),
+        "names": [parts.short_name(words, most=14) for words in texts],
+        "texts": texts,
         **{key: rounded(data[key]) for key in ("va", "smoothed", "regions", "gate", "boxes")},
     }

@@ -120,17 +120,21 @@ def terms(data: PlayerData) -> list[tuple[str, str]]:
     terms = [
         ("Valence", "How pleasant, from \N{MINUS SIGN}1 (unpleasant) to 1 (pleasant)."),
         ("Arousal", "How activated, from \N{MINUS SIGN}1 (calm) to 1 (excited)."),
-        (
-            "Regions",
-            "The model compares with a description of each region of the plane. The brighter a region, the more "
-            "probable; full brightness is the highest probability that any region has in this video.",
-        ),
+    ]
+    if data["regions"] is not None:
+        terms.append(
+            (
+                "Regions",
+                "The model compares with a description of each region of the plane. The brighter a region, the more "
+                "probable; full brightness is the highest probability that any region has in this video.",
+            )
+        )
+    terms.append(
         (
             "Over time",
-            "One value per half-second, at its middle; between the middles the page moves in straight lines. The "
-            "trail on the plane is the last three seconds.",
-        ),
-    ]
+            f"{_said_of(data['windows_s'])} The trail on the plane is the last three seconds.",
+        )
+    )
     if data["gate"] is not None:
         terms.append(
             ("Share of the sound", "How far the model follows the sound rather than the picture, from 0 to 1.")
@@ -138,3 +142,14 @@ def terms(data: PlayerData) -> list[tuple[str, str]]:
     if data["boxes"] is not None:
         terms.append(("Frame on the video", "The face that the model sees."))
     return terms
+
+
+def _said_of(windows_s: tuple[float, float] | None) -> str:
+    """Say at which times values were predicted, and how the page gets from one to the next."""
+    if windows_s is None:
+        return "One value per half-second, at its middle; between the middles the page moves in straight lines."
+    length_s, distance_s = windows_s
+    return (
+        f"One value per window of {length_s:g} s, at its end; windows end {distance_s:g} s apart. Between the ends the "
+        "page moves in straight lines: what it shows there was not predicted."
+    )

@@ -17,9 +17,9 @@ from va.evaluate.pages import markup, report_charts, report_tables
 from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, text
 from va.evaluate.pages.report_tables import share
+from va.evaluate.pages.sentences import NO_REGIONS, demo_banner
 from va.evaluate.protocol import Figure, Score
 
-DEMO_BANNER: Final = "Demo encoders on a synthetic corpus: figures say nothing about real faces or Aff-Wild2."
 NAMES: Final = report_tables.NAMES
 
 _FILLS: Final = {
@@ -82,13 +82,16 @@ def render(figures: ReportFigures) -> str:
         "headline": _headline(head),
         "warnings": _warnings(figures),
         "measured": markup.terms(_measured(figures)),
-        "models": report_tables.models(figures["rows"]),
+        "models": report_tables.models(figures["rows"], every_frame=figures["fill"] != "none"),
         "smoothing": report_tables.smoothing(figures["smoothing"]),
         "published": report_tables.published(figures["published"], comparable=_is_affwild2(figures)),
         "comparisons": report_tables.comparisons(figures["comparisons"]),
         "differences_link": '<li><a href="#differences">Other runs</a></li>' if figures["comparisons"] else "",
         "clips": _clips(figures["clips"], order, height_px=_LANES_PX + _REGION_PX * regions),
         "regions": _regions(figures["plane"]),
+        "splits": " Dotted lines run halfway between the centres of the regions." if regions else "",
+        "abaw": markup.terms([("ABAW protocol", _abaw(figures))]),
+        "readings": markup.terms([_readings(has_regions=regions > 0)]),
         "diagnostics": _diagnostics(figures),
         "smoothness": report_tables.smoothness(figures["smoothness"]),
         "robustness": _robustness(figures),
@@ -98,7 +101,7 @@ def render(figures: ReportFigures) -> str:
     return document(
         title=figures["title"],
         styles=("report.css", "evaluation.css"),
-        banner=DEMO_BANNER if figures["is_demo"] else "",
+        banner=demo_banner(is_demo=figures["is_demo"], synthetic=figures["synthetic"]),
         content=markup.fill(markup.template("report.html"), parts),
         data=report_charts.chart_data(figures, order),
         scripts=("clips.js", "report.js"),
@@ -231,8 +234,32 @@ def _robustness(figures: ReportFigures) -> str:
 
 
 def _regions(plane: Plane) -> str:
-    """The regions' whole texts and centres, as list items."""
-    return "".join(
+    """The regions' whole texts and centres, or that there are none."""
+    if not plane["region_texts"]:
+        return f'<p class="note">{text(NO_REGIONS)}</p>'
+    items = "".join(
         f"<li><span>{text(words)}</span><span>{number(float(valence), 2)}, {number(float(arousal), 2)}</span></li>"
         for words, (valence, arousal) in zip(plane["region_texts"], plane["centers"], strict=True)
     )
+    return (
+        f'<details>\n<summary>Texts and centres of the regions</summary>\n<ul class="regions">{items}</ul>\n</details>'
+    )
+
+
+def _abaw(figures: ReportFigures) -> str:
+    """How this run's predictions became one for each frame."""
+    said = "overlapping windows averaged" if figures["target"] == "frames" else "what each window says of its end"
+    if figures["fill"] == "none":
+        return (
+            f"A prediction for every validly labelled frame that has one of its own (--fill none): {said}, frame times "
+            "interpolated. The protocol itself asks for every frame."
+        )
+    return f"A prediction for every validly labelled frame: {said}, frame times interpolated."
+
+
+def _readings(*, has_regions: bool) -> tuple[str, str]:
+    """What is drawn of a clip beside valence and arousal, explained."""
+    gate = "The gate is the share of the sound in what is read out, 0 to 1"
+    if not has_regions:
+        return "Gate", f"{gate}."
+    return "Gate and regions", f"{gate}; region probabilities say which of the texts the head finds nearest."

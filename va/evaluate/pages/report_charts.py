@@ -39,7 +39,8 @@ def chart_data(figures: ReportFigures, order: Sequence[int]) -> dict[str, object
     Returns:
         A value for `markup.script_json`.
     """
-    tops = [float(np.nanmax(clip["regions"])) for clip in figures["clips"] if np.isfinite(clip["regions"]).any()]
+    shares = [clip["regions"] for clip in figures["clips"] if clip["regions"] is not None]
+    tops = [float(np.nanmax(found)) for found in shares if np.isfinite(found).any()]
     lag, over_time = figures["lag"], figures["over_time"]
     return {
         "clips": [_clip(figures["clips"][index]) for index in order],
@@ -85,10 +86,11 @@ def _clip(clip: ClipTrack) -> dict[str, object]:
     if clip["smoothed"] is not None:
         series.append(clip["smoothed"])
     # frames first, one column after the other, then the regions' columns and the gate
-    columns = [values.T.ravel() for values in series] + [clip["regions"].T.ravel(), clip["gate"]]
+    cells = [] if clip["regions"] is None else list(clip["regions"].T)
+    columns = [values.T.ravel() for values in series] + [*cells, clip["gate"]]
     values = np.concatenate(columns).astype(np.float64)
     unit = max([UNIT, *(np.abs(values[np.isfinite(values)]).max(initial=0.0)[None] / 32767)])
-    lengths = [len(clip["time_s"])] * (2 * len(series)) + [len(clip["cell_time_s"])] * (clip["regions"].shape[1] + 1)
+    lengths = [len(clip["time_s"])] * (2 * len(series)) + [len(clip["cell_time_s"])] * (len(cells) + 1)
     return {
         "id": clip["id"],
         "sort": [clip["duration_s"], clip["labelled"], *(clip["metrics"][name] for name in COLUMNS)],

@@ -54,11 +54,12 @@ def share(value: float) -> str:
     return "100%" if value == 1 else f"{math.floor(1000 * value + 1e-9) / 10:.1f}%"
 
 
-def models(rows: Sequence[Row]) -> str:
+def models(rows: Sequence[Row], *, every_frame: bool) -> str:
     """The run, its readings, compared runs and baselines under both protocols.
 
     Args:
         rows: In the order shown within each group.
+        every_frame: Frames without a prediction of their own were filled.
     """
     axis = whiskers.scores(row["abaw"]["ccc_mean"] for row in rows)
     bodies = []
@@ -74,9 +75,10 @@ def models(rows: Sequence[Row]) -> str:
             group = f'<tr class="group"><th scope="rowgroup" colspan="8">{title}</th></tr>'
             bodies.append(f"<tbody>{group}{''.join(lines)}</tbody>")
     columns = _columns(3, 2)
+    counted = "every labelled frame" if every_frame else "labelled frames with a prediction of their own"
     head = (
         '<tr><th scope="col" rowspan="2">Model</th>'
-        '<th scope="colgroup" colspan="3" class="split">ABAW: every labelled frame</th>'
+        f'<th scope="colgroup" colspan="3" class="split">ABAW: {counted}</th>'
         f'<th scope="col" rowspan="2">ABAW mean {axis.labels()}</th>'
         f'<th scope="colgroup" colspan="3" class="split">Paper: window ends</th></tr><tr>{columns}</tr>'
     )

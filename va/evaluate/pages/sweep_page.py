@@ -13,7 +13,7 @@ from va import files
 from va.evaluate.pages import markup, sweep_tables
 from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, text
-from va.evaluate.pages.report import DEMO_BANNER
+from va.evaluate.pages.sentences import demo_banner
 from va.evaluate.pages.sweep_tables import Item, describe, interval, tuning
 
 _ROW_HEIGHT, _AXIS_HEIGHT = 78, 72
@@ -73,7 +73,7 @@ def render(results: Item) -> str:
     return document(
         title=title,
         styles=("report.css", "sweep.css"),
-        banner=DEMO_BANNER if results["demo_encoders"] else "",
+        banner=demo_banner(is_demo=results["demo_encoders"], synthetic=results["corpus"]["synthetic"]),
         content=markup.fill(markup.template("sweep.html"), parts),
         data={"maps": maps, "range": _colours(maps)},
         scripts=("sweep.js",),

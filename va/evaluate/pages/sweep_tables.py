@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from va.evaluate.pages import whiskers
 from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.whiskers import signed
 
 Item = Mapping[str, Any]
 """A part of `results.json`, as `va/train/sweep.py` writes it."""
@@ -141,15 +142,6 @@ def published(results: Item) -> str:
         f'<table class="sweep even" aria-labelledby="published"><thead>{groups}<tr>{names}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-
-
-def signed(value: float) -> str:
-    """Write a difference with its sign.
-
-    Args:
-        value: Any finite float.
-    """
-    return ("+" if value > 0 else "") + number(value)
 
 
 _NAMES: Final = ("ccc_valence", "ccc_arousal", "ccc_mean")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from va.evaluate.pages import whiskers
 from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.whiskers import signed
 
 Item = Mapping[str, Any]
 """A part of `results.json`, as `va/evaluate/row_scores.py` writes it."""
@@ -128,11 +129,6 @@ def scrolling_table(heading: str, head: str, lines: Sequence[str]) -> str:
         f'<div class="scroll" role="region" aria-labelledby="{heading}" tabindex="0"><table class="ablation" '
         f'aria-labelledby="{heading}"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table></div>'
     )
-
-
-def signed(value: float, decimals: int = 3) -> str:
-    """Write a difference, with its sign."""
-    return ("+" if value > 0 else "") + number(value, decimals)
 
 
 def difference_cells(one: Item | None, axis: Axis) -> str:

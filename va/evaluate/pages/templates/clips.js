@@ -42,8 +42,8 @@ const panel = (() => {
   const LANES = [["no sound", "no_sound", "--sound", "/"], ["no face", "no_face", "--face", "x"], ["no label", "no_label", "--gone", "|"]];
 
   const domains = (height, regions) => {
-    const fixed = [["gate", 48], ["regions", 17 * regions], ["lanes", 51]];
-    const rest = height - fixed.reduce((sum, [, size]) => sum + size, 0) - 4 * 14;
+    const fixed = [["gate", 48], ...(regions ? [["regions", 17 * regions]] : []), ["lanes", 51]];
+    const rest = height - fixed.reduce((sum, [, size]) => sum + size, 0) - (fixed.length + 1) * 14;
     const found = {};
     let bottom = 0;
     for (const [name, size] of [...fixed, ["arousal", rest / 2], ["valence", rest / 2]]) {
@@ -69,7 +69,7 @@ const panel = (() => {
     marker: { color: colour(tone), line: { width: 0 }, pattern: { shape, size: 5, solidity: 0.5, fgcolor: colour(tone) } },
   }));
 
-  const readings = (narrow, domain, height) => [{
+  const regionRows = (narrow, domain, height) => (domain ? [{
     type: "heatmap", name: "regions", yaxis: "y4", z: track.regions, zmin: 0, zmax: data.region_top, hoverongaps: false,
     x0: track.cellTime[0], dx: track.clip.cells > 1 ? track.cellTime[1] - track.cellTime[0] : 0.5,
     colorscale: [[0, colour("--panel")], [1, colour("--accent")]], showscale: !narrow,
@@ -79,7 +79,9 @@ const panel = (() => {
       thickness: 8, outlinewidth: 0, nticks: 3, x: 1.005, y: (domain[0] + domain[1]) / 2, ypad: 0,
       lenmode: "pixels", len: height * (domain[1] - domain[0]),
     },
-  }, {
+  }] : []);
+
+  const gate = () => [{
     name: "gate", yaxis: "y5", x: track.cellTime, y: track.gate, mode: "lines", fill: "tozeroy", showlegend: false,
     line: { color: colour("--sound"), width: 1.5 }, fillcolor: colour("--sound-shade"),
     hovertemplate: "gate (share of the sound) %{y:.2f}<extra></extra>",
@@ -91,7 +93,7 @@ const panel = (() => {
     const margin = { l: 84, r: narrow ? 8 : 48, t: 30, b: 42 };
     const height = chart.clientHeight - margin.t - margin.b;
     const domain = domains(height, data.plane.labels.length);
-    const traces = [...lines(), ...missing(), ...readings(narrow, domain.regions, height)];
+    const traces = [...lines(), ...missing(), ...regionRows(narrow, domain.regions, height), ...gate()];
     const reached = [track.target, track.prediction].flat(2).reduce((top, value) => Math.max(top, Math.abs(value)), 1);
     const side = (title, more) => charts.axis({
       title: { text: title, standoff: 8 }, fixedrange: true, tickvals: [-1, 0, 1], range: [-1.05 * reached, 1.05 * reached], ...more,
@@ -108,10 +110,10 @@ const panel = (() => {
       yaxis: side("valence", { domain: domain.valence }),
       yaxis2: side("arousal", { domain: domain.arousal }),
       yaxis3: side("", { type: "linear", domain: domain.lanes, range: [-0.6, 2.6], tickvals: [0, 1, 2], ticktext: LANES.map(([name]) => name), showgrid: false, zeroline: false }),
-      yaxis4: side("", {
+      ...(domain.regions && { yaxis4: side("", {
         domain: domain.regions, range: [-0.5, data.plane.labels.length - 0.5], showgrid: false, zeroline: false,
         tickvals: data.plane.labels.map((_, index) => index), ticktext: data.plane.labels.map(literal),
-      }),
+      }) }),
       yaxis5: side("", { domain: domain.gate, range: [0, 1], tickvals: [0, 0.5, 1], ticktext: ["", "gate", ""], zeroline: false }),
       shapes: LANES.flatMap(([, key, tone]) => track.clip[key].flatMap(([from, to]) => ["y", "y2"].map((name) => ({
         type: "rect", xref: "x", yref: `${name} domain`, x0: from, x1: to, y0: 0, y1: 1,

@@ -94,7 +94,7 @@
   const query = (selector) => document.querySelector(selector);
 
   const regions = [...document.querySelectorAll(".region")].map((group) => ({ group, share: group.querySelector(".share") }));
-  const brightest = Math.max(1e-6, ...data.regions.map((row) => Math.max(...row.map((value) => value ?? 0))));
+  const brightest = Math.max(1e-6, ...(data.regions ?? []).map((row) => Math.max(...row.map((value) => value ?? 0))));
   const trail = Array.from({ length: TRAIL_PARTS }, (_, index) => {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
     line.style.opacity = 0.7 * (1 - index / TRAIL_PARTS) ** 1.5;
@@ -150,7 +150,7 @@
     // A screen reader says every change, so while it plays there is one a second.
     if (settled || Math.floor(t) !== spoken) {
       spoken = Math.floor(t);
-      const said = va ? `valence ${minus(va[0], 2)}, arousal ${minus(va[1], 2)}, ${data.names[first] ?? ""}` : "nothing predicted";
+      const said = va ? `valence ${minus(va[0], 2)}, arousal ${minus(va[1], 2)}, ${data.names[first] ?? ""}`.replace(/, $/, "") : "nothing predicted";
       attributes(byId("track"), { "aria-valuenow": t.toFixed(2), "aria-valuetext": `${t.toFixed(1)} of ${end.toFixed(1)} seconds, ${said}` });
     }
   };
