@@ -127,6 +127,19 @@ def test_train_clips_can_be_scored_too(run: Path, tmp_path: Path) -> None:
     assert figures["rows"][0]["abaw"]["num_clips"] == len(
         checkpoint.load_run(run).info["train_clips"] + checkpoint.load_run(run).info["selection"]["clips"]
     )
+    info = checkpoint.load_run(run).info
+    learned, chosen = len(info["train_clips"]), len(info["selection"]["clips"])
+    said = [
+        f"{learned} of the scored clips were trained on: these figures say how well the run remembers, not how well it "
+        "predicts.",
+        f"The epoch was chosen on {chosen} of the scored clips: these figures are flattered.",
+    ]
+    page = (tmp_path / "index.html").read_text()
+    assert all(sentence in page and sentence in summary.remarks(figures) for sentence in said)
+    assert figures["smoothing"]["chosen_on"].endswith(
+        "of the split that is reported: the smoothed figures are flattered"
+    )
+    assert evaluate(run, tmp_path / "val")["warnings"] == []
 
 
 def test_the_table_and_what_is_said_below_it() -> None:

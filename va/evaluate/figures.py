@@ -192,6 +192,8 @@ class ReportFigures(TypedDict):
     fill: str
     filled: float
     label_shift_s: float
+    warnings: Sequence[str]
+    """Why figures may be better than the truth: clips that a run was trained or chosen on, or may have been."""
     rows: Sequence[Row]
     published: Sequence[Published]
     comparisons: Sequence[Comparison]
