@@ -125,8 +125,12 @@ def fetch(
 
 def _remember(folder: Path, *, revision: str | None, commit: str) -> None:
     """Note in the hub client's cache which commit a branch was, so that it is found by that name without a network."""
-    named = folder.parents[1] / "refs" / (revision or "main")
-    if revision != commit and named.resolve().is_relative_to(folder.parents[1].resolve() / "refs"):
+    root = folder.parents[1].resolve() / "refs"
+    named = (root / (revision or "main")).resolve()
+    if revision == commit or not named.is_relative_to(root):
+        return
+    # Only where it changes: a cache may be read-only, and whole.
+    if not (named.is_file() and named.read_text(encoding="utf-8") == commit):
         files.write_text(named, commit)
 
 
