@@ -66,6 +66,20 @@ def test_the_report_says_what_was_selected_where(run: Path, tmp_path: Path) -> N
     assert {"Scored split", "Selection", "Frame features", "Setting seed", "Version of torch"} <= set(keys)
 
 
+def test_no_path_of_this_machine_is_on_the_page_or_in_the_figures(run: Path, small: Small, tmp_path: Path) -> None:
+    """Of a corpus of recordings: its name and identity say which it was."""
+    manifest = shutil.copytree(small.corpus.parent, tmp_path / "real") / small.corpus.name
+    entries = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(entries | {"synthetic": False}))
+    figures = evaluate(run, tmp_path / "out", corpus=manifest)
+    assert figures["synthetic"] is False
+    assert ("Corpus", f"small, identity {Corpus.load(manifest).digest()}") in figures["provenance"]
+    for name in ("index.html", "metrics.json"):
+        written = (tmp_path / "out" / name).read_text()
+        for folder in (tmp_path, small.corpus.parent, run.parent):
+            assert str(folder) not in written, (name, folder)
+
+
 def test_ridge_on_embeddings_stands_beside_the_model(run: Path, tmp_path: Path) -> None:
     found = [row for row in evaluate(run, tmp_path)["rows"] if row["kind"] == "baseline"]
     assert [row["name"] for row in found] == ["Ridge on frozen embeddings"]

@@ -210,4 +210,4 @@ class ReportFigures(TypedDict):
     clips: Sequence[ClipTrack]
     provenance: Sequence[tuple[str, str]]
     submission: NotRequired[str]
-    """Path of the submission file, where one was written."""
+    """Name of the submission file beside the page, where one was written, and what it holds."""

@@ -272,4 +272,4 @@ def _submit(config: EvaluateConfig, sample: Sample, found: SplitPredictions, smo
         path, sample, series, found.truths, fill=config.fill, label_shift_s=config.label_shift_s
     )
     kind = "raw" if series is found.series else "smoothed"
-    return f"{path} ({len(sample.frames):,} frames, {kind})"
+    return f"{path.name} ({len(sample.frames):,} frames, {kind})"
