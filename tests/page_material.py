@@ -203,6 +203,7 @@ def make_figures(name: str = "", *, clips: int = 3, frames: int = 600, smoothed:
         fill=f"interpolate{name}",
         filled=0.0042,
         label_shift_s=0.0,
+        warnings=[f"Nobody knows what it was trained on{name}."],
         rows=make_rows(name),
         published=make_published(name),
         comparisons=[make_comparison(name)],

@@ -17,12 +17,14 @@ import pytest
 import torch
 import yaml
 from fake_hub import Hub
+from huggingface_hub import HfApi
 from small_corpus import Small, small
 
 import va
 from va import cli, files, hub, hub_card, hub_pack
 from va.errors import VAError
-from va.evaluate import predict
+from va.evaluate import predict, score, summary
+from va.evaluate.config import EvaluateConfig
 from va.train import checkpoint, ensemble, planning, runs
 
 __all__ = ["small"]
@@ -161,15 +163,23 @@ def header(card: str) -> dict[str, Any]:
     return found
 
 
-def write_metrics(folder: Path, run_name: str, **changes: Any) -> Path:
+def write_metrics(folder: Path, run_name: str, *, coverage: float | None = 1.0, **changes: Any) -> Path:
     score = {
         name: {"value": value, "low": value - 0.1, "high": value + 0.1}
         for name, value in zip(hub_card.NAMES, (0.512, 0.334, 0.423), strict=True)
     }
-    score |= {"num_clips": 8, "num_frames": 3136, "coverage": 1.0}
+    score |= {"num_clips": 8, "num_frames": 3136}
     files.write_json(
         folder / "metrics.json",
-        {"run": run_name, "corpus": "small", "split": "val", "rows": [{"abaw": score, "paper": None}], **changes},
+        {
+            "run": run_name,
+            "corpus": "small",
+            "synthetic": False,
+            "split": "val",
+            "label_shift_s": 0.0,
+            "rows": [{"abaw": score | {"coverage": coverage}, "paper": None}],
+            **changes,
+        },
     )
     return folder
 
@@ -218,6 +228,106 @@ def test_a_report_of_another_run_or_none_is_refused(run: Path, tmp_path: Path) -
             pack(run, metrics=write_metrics(tmp_path, run.name, **changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"label_shift_s": -0.5}, "its labels were shifted by -0.5 s"),
+        ({"coverage": 0.99999}, "covers 99.999% of the labelled frames"),
+        ({"coverage": None}, "covers not any of the labelled frames"),
+        ({"split": "train"}, "scores the train split, which the run learned from"),
+    ],
+)
+def test_a_report_whose_figures_are_no_score_is_refused(
+    changes: dict[str, Any], said: str, run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(VAError, match=re.escape(said)) as raised:
+        pack(run, metrics=write_metrics(tmp_path, run.name, **changes))
+    refused(raised.value)
+
+
+def test_what_cannot_have_been_verified_is_not_stated(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(VAError, match="--verified-on-affwild2: there are no scores") as raised:
+        pack(run, verified=True)
+    refused(raised.value)
+    report = write_metrics(tmp_path, run.name, synthetic=True)
+    with pytest.raises(VAError, match="--verified-on-affwild2: the scores are of the synthetic corpus 'small'"):
+        pack(run, verified=True, metrics=report)
+    assert "Nothing here was verified" in pack(run, metrics=report).contents["README.md"].decode()
+
+
+def test_a_head_with_learned_context_says_so(run: Path) -> None:
+    info = hub_pack.shareable(json.loads((run / "run.json").read_text()))
+    written = {"counts": info["counts"], "repo_id": "me/head", "license_name": "", "report": None, "verified": False}
+    plain = hub_card.write(info, **written)
+    assert "| context | 0 |" in plain and "learned vector" not in plain
+    info["config"]["context"] = 4
+    card = hub_card.write(info, **written)
+    assert "| context | 4 |" in card
+    assert "Each stands after 4 learned vectors" in card.split("## Region texts")[1].split("0. text 0")[0]
+
+
+# --- what a shared head can be evaluated for
+
+
+def as_shared(run: Path, folder: Path) -> Path:
+    hub_pack.save(pack(run), folder)
+    return folder
+
+
+def evaluated(run: Path, small: Small, out: Path, **changes: Any) -> dict[str, Any]:
+    settings = {"corpus": small.corpus, "features": small.features, "robustness": False, "resamples": 20, **changes}
+    config = EvaluateConfig(run=run, out=out, device="cpu", **settings)
+    return dict(score.run(config, progress=lambda *_: None))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one", "ensemble"])
+def test_a_shared_head_is_evaluated_and_says_what_cannot_be_known(
+    seeds: tuple[int, ...], small: Small, tmp_path: Path
+) -> None:
+    config = small.config(tmp_path / "runs", epochs=1, seeds=seeds, ensemble=len(seeds) > 1)
+    made = runs.train(planning.expand(config), epoch_done=lambda *_: None)
+    own = ensemble.join(config, made) if len(made) > 1 else made[0]
+    shared = as_shared(own, tmp_path / "shared")
+    for smooth in ("auto", "median"):
+        with pytest.raises(VAError, match="was shared without the names of its selection clips") as raised:
+            evaluated(shared, small, tmp_path / "no", smooth=smooth)
+        assert "Give --smooth none, or kernel and width" in refused(raised.value)
+    assert not (tmp_path / "no").exists()
+    smoothed = evaluated(shared, small, tmp_path / "given", smooth="median", smooth_s=3.0)
+    assert [row["kind"] for row in smoothed["rows"]][:2] == ["run", "smoothed"]
+    found = evaluated(shared, small, tmp_path / "out", smooth="none")
+    said = (
+        "This head was shared without the names of its training clips: whether it was trained on these clips cannot "
+        "be checked."
+    )
+    assert found["warnings"] == [said]
+    assert said in summary.remarks(found) and said in (tmp_path / "out" / "index.html").read_text()  # type: ignore[arg-type]
+    # What it was selected on is said as the run itself says it, but for the clips' names.
+    count = len(json.loads((own / "run.json").read_text())["selection"]["clips"])
+    unshared = evaluated(own, small, tmp_path / "own", smooth="none")
+    assert count and f"{count} clips" in found["selected_on"]
+    assert found["selected_on"] == unshared["selected_on"]
+    assert unshared["warnings"] == []
+    for axis in hub_card.NAMES:
+        assert found["rows"][0]["abaw"][axis] == unshared["rows"][0]["abaw"][axis]
+    # Sharing what was fetched again loses no count.
+    info = json.loads((shared / "run.json").read_text())
+    assert hub_pack.shareable(info)["counts"] == info["counts"]
+
+
+@pytest.mark.parametrize("select_on", ["dev", "val"])
+def test_the_card_of_an_ensemble_counts_the_clips_of_all_members(select_on: str, small: Small, tmp_path: Path) -> None:
+    config = small.config(tmp_path, epochs=1, seeds=(0, 1), ensemble=True, select_on=select_on, dev_fraction=0.4)
+    members = runs.train(planning.expand(config), epoch_done=lambda *_: None)
+    infos = [json.loads((member / "run.json").read_text()) for member in members]
+    trained = {name for info in infos for name in info["train_clips"]}
+    selected = {name for info in infos for name in info["selection"]["clips"]}
+    card = pack(ensemble.join(config, members)).contents["README.md"].decode()
+    assert f"{len(trained)} training clips between its members" in card
+    assert f"on {select_on} ({len(selected)} clips between its members)" in card
+    assert ("flattered by it" in card) is (select_on == "val")
+
+
 def test_names_cannot_break_the_card(run: Path, tmp_path: Path) -> None:
     info = hub_pack.shareable(json.loads((run / "run.json").read_text()))
     info["corpus"]["name"] = HOSTILE
@@ -262,6 +372,28 @@ def test_pushing_again_is_a_second_commit_and_a_branch_is_made(run: Path, server
     )
     assert "license" not in header((on_main / "README.md").read_text())
     assert header((on_next / "README.md").read_text())["license"] == "mit"
+
+
+def test_what_is_fetched_is_the_commit_that_was_checked(
+    run: Path, server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(pack(run), server)
+    branches = server.repositories["me/head"]
+    ask = HfApi.model_info
+
+    def then_moved(*arguments: Any, **named: Any) -> Any:
+        found = ask(*arguments, **named)
+        if "old" not in branches:
+            branches["old"] = branches["main"]
+            branches["main"] = {**branches["main"], "README.md": b"moved"}
+        return found
+
+    monkeypatch.setattr(HfApi, "model_info", then_moved)
+    found = hub.fetch("me/head", cache_dir=tmp_path, endpoint=server.address)
+    assert found.name == fake_hub.sha_of(branches["old"])
+    assert (found / "README.md").read_bytes() == branches["old"]["README.md"] != b"moved"
+    # The branch's name still finds it without a network.
+    assert hub.fetch("me/head", cache_dir=tmp_path, endpoint=server.address, local_files_only=True) == found
 
 
 def test_what_was_fetched_is_there_without_a_network(

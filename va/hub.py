@@ -1,7 +1,9 @@
 """Trained heads shared through the Hugging Face hub: `va push` sends a run, `va.from_pretrained` fetches one.
 
 A shared head is three files: the weights as safetensors, `run.json` without anything of the machine or the clips it
-came from, and a model card. Nothing else is sent and nothing else is fetched, so nothing that arrives can execute.
+came from, and a model card. Nothing else is sent, and `fetch` fetches nothing else, so nothing that arrives can
+execute. A head whose encoders are models of a hub has them fetched by the first prediction on a video, by the names
+and weight hashes in its `run.json` (`va/weights.py` and `va/extract/hf.py` say how).
 """
 
 import warnings
@@ -9,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from va import files
 from va.errors import VAError
 from va.hub_pack import FILES, Packed, check_repository
 from va.weights import offline
@@ -83,36 +86,52 @@ def fetch(
     check_repository(repo_id)
     from huggingface_hub import HfApi, errors, snapshot_download
 
-    def is_reachable() -> bool:
+    def checked_commit() -> str | None:
+        """The commit that was looked at, or None where nobody answers."""
         api = HfApi(endpoint=endpoint, library_name="va")
         try:
             info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
         except errors.HfHubHTTPError:
             raise
         except errors.HTTPError:  # type: ignore[attr-defined] # of the client's HTTP library
-            return False
+            return None
         _check_files(repo_id, {one.rfilename: one.size or 0 for one in info.siblings or ()})
-        return True
+        return str(info.sha)
 
     def download() -> Path:
-        local = local_files_only or offline() or not is_reachable()
+        asked = not (local_files_only or offline())
+        commit = checked_commit() if asked else None
+        # The commit that was checked and no other: a branch may move in between.
         found = snapshot_download(
             repo_id,
-            revision=revision,
-            local_files_only=local,
+            revision=commit or revision,
+            local_files_only=commit is None,
             cache_dir=cache_dir,
             allow_patterns=list(FILES),
             endpoint=endpoint,
             library_name="va",
         )
-        if local and not (local_files_only or offline()):
+        if commit is not None:
+            _remember(Path(found), revision=revision, commit=commit)
+        elif asked:
             warnings.warn(f"{repo_id}: the hub is out of reach; taking the copy that was fetched before", stacklevel=4)
         return Path(found)
 
     folder = _asking(repo_id, download)
-    # Again on what lies here: a cache may have been filled by anybody, and a branch may have moved in between.
+    # Again on what lies here: a cache may have been filled by anybody.
     _check_files(repo_id, {name: (folder / name).stat().st_size for name in FILES if (folder / name).is_file()})
     return folder
+
+
+def _remember(folder: Path, *, revision: str | None, commit: str) -> None:
+    """Note in the hub client's cache which commit a branch was, so that it is found by that name without a network."""
+    root = folder.parents[1].resolve() / "refs"
+    named = (root / (revision or "main")).resolve()
+    if revision == commit or not named.is_relative_to(root):
+        return
+    # Only where it changes: a cache may be read-only, and whole.
+    if not (named.is_file() and named.read_text(encoding="utf-8") == commit):
+        files.write_text(named, commit)
 
 
 def _check_files(repo_id: str, sizes: Mapping[str, int]) -> None:

@@ -24,6 +24,7 @@ _RECIPE: Final = (
     "centers",
     "centers_arousal",
     "sigma",
+    "context",
     "standardise",
     "seed",
     "seeds",
@@ -162,7 +163,16 @@ def _regions(info: Item) -> str:
         return "None: trained without the region term."
     borrowed = info.get("prototypes", {})
     whose = f"\n\nEmbedded by `{_code(borrowed['source'])}`." if borrowed.get("borrowed") else ""
-    return "\n".join(f"{place}. {_text(text)}" for place, text in enumerate(info["region_texts"])) + whose
+    count = info["config"].get("context", 0)
+    vectors = "learned vector" if count == 1 else "learned vectors"
+    learned = (
+        f"Each stands after {count} {vectors}, trained with the head (CoOp): the texts alone do not give its "
+        "prototypes.\n\n"
+        if count
+        else ""
+    )
+    texts = "\n".join(f"{place}. {_text(text)}" for place, text in enumerate(info["region_texts"]))
+    return learned + texts + whose
 
 
 def _selection(info: Item, counts: Mapping[str, int]) -> str:
@@ -175,10 +185,12 @@ def _selection(info: Item, counts: Mapping[str, int]) -> str:
         if chosen["split"] == "val"
         else ""
     )
+    between = " between its members" if info["members"] else ""
     return (
-        f"Corpus: {_text(corpus['name'])}{drawn}; {counts['train']} training clips. Chosen: {which}, on "
-        f"{_text(chosen['split'])} ({counts['selection']} clips) with mean CCC {chosen['ccc_mean']:.3f} there. That "
-        f"score chose the epoch, so it is no estimate of what to expect.{habit} Names of clips are not shared."
+        f"Corpus: {_text(corpus['name'])}{drawn}; {counts['train']} training clips{between}. Chosen: {which}, on "
+        f"{_text(chosen['split'])} ({counts['selection']} clips{between}) with mean CCC {chosen['ccc_mean']:.3f} "
+        f"there. That score chose the epoch, so it is no estimate of what to expect.{habit} Names of clips are "
+        "not shared."
     )
 
 

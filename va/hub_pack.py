@@ -55,7 +55,8 @@ def pack(run: Path, *, repo_id: str, license_name: str, metrics: Path | None, ve
         verified: The user states that the figures were verified on Aff-Wild2.
 
     Raises:
-        VAError: Not a finished run, a path of this machine would be shared, or the report is of another run.
+        VAError: Not a finished run, a path of this machine would be shared, the report is of another run or holds no
+            official score, or there is nothing that could have been verified.
     """
     check_repository(repo_id)
     info = files.read_json(
@@ -68,8 +69,10 @@ def pack(run: Path, *, repo_id: str, license_name: str, metrics: Path | None, ve
     shared = shareable(info)
     _refuse_paths(shared)
     report = read_report(metrics, run=run.name) if metrics is not None else None
+    if verified:
+        _refuse_unverifiable(report)
     card = hub_card.write(
-        shared, counts=_counts(info), repo_id=repo_id, license_name=license_name, report=report, verified=verified
+        shared, counts=shared["counts"], repo_id=repo_id, license_name=license_name, report=report, verified=verified
     )
     return Packed(
         contents={
@@ -97,7 +100,8 @@ def shareable(info: Mapping[str, Any]) -> dict[str, Any]:
         info: `run.json`.
 
     Returns:
-        What `checkpoint.load_run` reads. Lists of clips are empty, since names of recordings can name people.
+        What `checkpoint.load_run` reads. Lists of clips are empty, since names of recordings can name people; "counts"
+        says how many there were.
     """
     found = {name: info[name] for name in _KEPT if name in info}
     found["config"] = {**info["config"], **_PLACES}
@@ -106,6 +110,7 @@ def shareable(info: Mapping[str, Any]) -> dict[str, Any]:
     chosen = info["selection"]
     found["selection"] = {name: chosen[name] for name in ("split", "epoch", "ccc_mean")} | {"clips": []}
     found["train_clips"] = []
+    found["counts"] = _counts(info)
     return found
 
 
@@ -117,7 +122,8 @@ def read_report(folder: Path, *, run: str) -> dict[str, Any]:
         run: The run's directory name.
 
     Raises:
-        VAError: It has no figures, or those of another run.
+        VAError: It has no figures, those of another run, or such as are no score: on shifted labels, on a part of the
+            frames, or on clips that were trained on.
     """
     hint = "Give the folder that 'va evaluate RUN --out DIR' wrote for this run."
     found = files.read_json(folder / "metrics.json", what="a report's figures", hint=hint)
@@ -129,14 +135,47 @@ def read_report(folder: Path, *, run: str) -> dict[str, Any]:
         wanted += [score["num_clips"], score["num_frames"], score["coverage"]]
         complete = all(isinstance(value, int | float) for value in wanted if value is not None)
         complete &= all(isinstance(found[name], str) for name in ("corpus", "split"))
+        complete &= isinstance(found["synthetic"], bool) and isinstance(found["label_shift_s"], int | float)
     except (KeyError, TypeError, IndexError):
         complete = False
     if not complete:
         raise VAError(f"{folder / 'metrics.json'}: is not a report's figures", hint)
+    _refuse_flattered(found, folder)
     return found
 
 
+def _refuse_flattered(found: Mapping[str, Any], folder: Path) -> None:
+    """Check that a report's figures are what a card calls them."""
+    again = "Give the folder of a report that 'va evaluate' wrote"
+    if found["label_shift_s"]:
+        raise VAError(
+            f"{folder}: its labels were shifted by {found['label_shift_s']:g} s, so no figure is the official score",
+            f"{again} without --label-shift-s.",
+        )
+    coverage = found["rows"][0]["abaw"]["coverage"]
+    if coverage is None or coverage < 1:
+        share = "not any" if coverage is None else f"{coverage:.3%}"
+        raise VAError(
+            f"{folder}: covers {share} of the labelled frames, so no figure is the official score",
+            f"{again} without '--fill none', of a split with labels.",
+        )
+    if found["split"] == "train":
+        raise VAError(f"{folder}: scores the train split, which the run learned from", f"{again} of another split.")
+
+
+def _refuse_unverifiable(report: Mapping[str, Any] | None) -> None:
+    """Check that there are figures which can have been verified on Aff-Wild2."""
+    option, hint = "--verified-on-affwild2", "Leave it out, or give the report on Aff-Wild2 with --metrics."
+    if report is None:
+        raise VAError(f"{option}: there are no scores to state it of", hint)
+    if report["synthetic"]:
+        raise VAError(f"{option}: the scores are of the synthetic corpus '{report['corpus']}'", hint)
+
+
 def _counts(info: Mapping[str, Any]) -> dict[str, int]:
+    """Count the clips of a run; one that was shared before says how many it had."""
+    if "counts" in info:
+        return {name: int(info["counts"][name]) for name in ("train", "selection")}
     return {"train": len(info["train_clips"]), "selection": len(info["selection"]["clips"])}
 
 

@@ -314,7 +314,7 @@ def test_what_else_must_be_said_is_said(results: dict[str, Any]) -> None:
 
 def test_names_stay_text_and_nothing_is_loaded_or_run(results: dict[str, Any]) -> None:
     changed = copy.deepcopy(results)
-    changed["corpus"] |= {"name": HOSTILE, "path": HOSTILE}
+    changed["corpus"] |= {"name": HOSTILE}
     changed["features"] = [HOSTILE]
     changed["failed"] = [dict.fromkeys(("row", "target", "seed", "run", "message", "fix"), HOSTILE)]
     for row in changed["rows"]:
@@ -383,6 +383,10 @@ def test_the_command_prints_the_tables_and_the_page_last(
         "No region term",
     ]
     assert found["rows"][1]["reference"]
+    for name in ("results.json", "index.html"):
+        written = (tmp_path / name).read_text()
+        assert found["corpus"]["digest"] in written
+        assert not [path for path in (tmp_path, small.corpus, small.features) if str(path) in written], name
 
 
 def test_failed_trials_end_the_command_in_two_lines_after_the_others_report(

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from va.data.corpus import Corpus
 from va.errors import VAError
 from va.evaluate import compare, intervals, predict, score
 from va.evaluate.config import EvaluateConfig
+from va.evaluate.pages.report import DEMO_BANNER
 from va.evaluate.protocol import Figure
 from va.train import runs
 
@@ -128,6 +130,44 @@ def test_what_was_trained_on_is_not_scored_as_another_split(trained: dict[str, P
     for run, others in ((copy, ()), (trained["both"], (copy,))):
         with pytest.raises(VAError, match="was trained on 1 of the 'val' clips, first 'clip16'"):
             evaluate(run, tmp_path / "out", *others)
+
+
+def marked(run: Path, folder: Path, **changes: object) -> Path:
+    """The same run, which says something else of itself."""
+    copy = folder / run.name
+    shutil.copytree(run, copy)
+    info = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(info | changes))
+    return copy
+
+
+def test_a_compared_run_on_demo_encoders_is_called_so(trained: dict[str, Path], tmp_path: Path) -> None:
+    demo = marked(trained["face"], tmp_path / "demo", demo_encoders=True)
+    for name, other, is_demo in (("a", trained["face"], False), ("b", demo, True)):
+        figures = evaluate(trained["both"], tmp_path / name, other)
+        (row,) = [row for row in figures["rows"] if row["kind"] == "compared"]
+        assert ("demo encoders" in row["note"]) is figures["is_demo"] is is_demo
+        assert (DEMO_BANNER in (tmp_path / name / "index.html").read_text()) is is_demo
+        with h5py.File(tmp_path / name / "predictions.h5") as file:
+            assert not file.attrs["demo_encoders"]  # the run itself is none
+
+
+def test_a_compared_run_that_names_no_clips_or_learned_from_the_scored_ones_is_told(
+    trained: dict[str, Path], tmp_path: Path
+) -> None:
+    shared = marked(trained["face"], tmp_path / "shared", train_clips=[])
+    figures = evaluate(trained["both"], tmp_path / "out", shared)
+    (warning,) = figures["warnings"]
+    assert warning == (
+        f"{shared.name} was shared without the names of its training clips: whether it was trained on these clips "
+        "cannot be checked."
+    )
+    assert warning in (tmp_path / "out" / "index.html").read_text()
+    learned = len(json.loads((trained["face"] / "run.json").read_text())["train_clips"])
+    found = evaluate(trained["both"], tmp_path / "train", trained["face"], split="train")["warnings"]
+    assert f"{trained['face'].name}: {learned} of the scored clips were trained on: its figures say how well it" in (
+        " ".join(found)
+    )
 
 
 def test_runs_that_predict_other_frames_are_refused(trained: dict[str, Path], tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ def test_the_command_ranks_on_dev_and_prints_the_page_last(
     assert printed.out.splitlines()[-1] == str(out / "index.html")
     assert "ranked on dev" in printed.out and "dev mean" in printed.out and "val mean" in printed.out
     assert [row["name"] for row in found["rows"]] == ["eye and ear", "eye and noise"]
+    for name in ("results.json", "index.html"):
+        written = (out / name).read_text()
+        assert found["corpus"]["digest"] in written
+        assert not [path for path in (out, two_ears.corpus, two_ears.features) if str(path) in written], name
     assert va(*command(two_ears, out, "--seeds", "0,1", "--json"), monkeypatch=monkeypatch) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["rows"] == found["rows"]  # trained once: the same runs

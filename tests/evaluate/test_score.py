@@ -68,6 +68,20 @@ def test_the_report_says_what_was_selected_where(run: Path, tmp_path: Path) -> N
     assert {"Scored split", "Selection", "Frame features", "Setting seed", "Version of torch"} <= set(keys)
 
 
+def test_no_path_of_this_machine_is_on_the_page_or_in_the_figures(run: Path, small: Small, tmp_path: Path) -> None:
+    """Of a corpus of recordings: its name and identity say which it was."""
+    manifest = shutil.copytree(small.corpus.parent, tmp_path / "real") / small.corpus.name
+    entries = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(entries | {"synthetic": False}))
+    figures = evaluate(run, tmp_path / "out", corpus=manifest)
+    assert figures["synthetic"] is False
+    assert ("Corpus", f"small, identity {Corpus.load(manifest).digest()}") in figures["provenance"]
+    for name in ("index.html", "metrics.json"):
+        written = (tmp_path / "out" / name).read_text()
+        for folder in (tmp_path, small.corpus.parent, run.parent):
+            assert str(folder) not in written, (name, folder)
+
+
 def test_ridge_on_embeddings_stands_beside_the_model(run: Path, tmp_path: Path) -> None:
     found = [row for row in evaluate(run, tmp_path)["rows"] if row["kind"] == "baseline"]
     assert [row["name"] for row in found] == ["Ridge on frozen embeddings"]
@@ -147,6 +161,19 @@ def test_train_clips_can_be_scored_too(run: Path, tmp_path: Path) -> None:
     assert figures["rows"][0]["abaw"]["num_clips"] == len(
         checkpoint.load_run(run).info["train_clips"] + checkpoint.load_run(run).info["selection"]["clips"]
     )
+    info = checkpoint.load_run(run).info
+    learned, chosen = len(info["train_clips"]), len(info["selection"]["clips"])
+    said = [
+        f"{learned} of the scored clips were trained on: these figures say how well the run remembers, not how well it "
+        "predicts.",
+        f"The epoch was chosen on {chosen} of the scored clips: these figures are flattered.",
+    ]
+    page = (tmp_path / "index.html").read_text()
+    assert all(sentence in page and sentence in summary.remarks(figures) for sentence in said)
+    assert figures["smoothing"]["chosen_on"].endswith(
+        "of the split that is reported: the smoothed figures are flattered"
+    )
+    assert evaluate(run, tmp_path / "val")["warnings"] == []
 
 
 def test_the_table_and_what_is_said_below_it() -> None:

@@ -93,7 +93,7 @@ def test_selection_on_the_reported_split_is_told(small: Small, tmp_path: Path) -
     (directory,) = runs.train([small.config(tmp_path, epochs=1, select_on="val")], epoch_done=lambda *_: None)
     run, inputs = opened(directory)
     found = selection.predict_selection(run, inputs, split="val", device=CPU)
-    assert found.described == "val (8 clips), the split that is reported: the smoothed figures are flattered"
+    assert found.described == "val (8 clips), of the split that is reported: the smoothed figures are flattered"
     assert "flattered" not in selection.predict_selection(run, inputs, split="test", device=CPU).described
 
 

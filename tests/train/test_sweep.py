@@ -165,9 +165,9 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                     "seconds": {"train": 1.5},
                     "trained_together": 3,
                     "versions": {"va": "1"},
-                    "corpus": {"name": "c", "path": "p", "synthetic": True},
+                    "corpus": {"name": "c", "path": "/nobody/p", "synthetic": True},
                     "identity": {"corpus": "0", "face": "1", "voice": "2"},
-                    "features": {"face": "f", "voice": "v"},
+                    "features": {"face": "/nobody/f", "voice": "/nobody/v"},
                     "demo_encoders": False,
                 }
                 (directory / "run.json").write_text(json.dumps(info))
@@ -198,6 +198,9 @@ def test_cells_are_ranked_by_their_means_over_seeds(
     config = make(small, tmp_path, sigmas=(0.45, 0.6), seeds=(0, 1, 2), lambdas=(0.0, 0.2))
     results = sweep.run(config, progress=unheard)
     assert json.loads((tmp_path / "results.json").read_text()) == results
+    written = (tmp_path / "results.json").read_text()
+    assert not [path for path in ("/nobody", str(tmp_path), str(small.corpus)) if path in written]
+    assert results["features"]["face"] == {"folder": "f", "digest": "1"}
     order = [(cell["center"], cell["sigma"]) for cell in results["cells"]]
     assert order == [(1.0, 0.6), (0.66, 0.6), (0.66, 0.45), (1.0, 0.45), (None, None)]
     trials = {(t.centers[-1], t.sigma, t.seed): known_score(t) for t in sweep.expand(config) if t.region_weight}

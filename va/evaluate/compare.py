@@ -83,8 +83,14 @@ def check_unseen(loaded: Run, clips: Sequence[Clip], *, split: str) -> None:
     """Check that a run was not trained on the clips that are scored, unless those of training are wanted.
 
     Raises:
-        VAError: It was: the corpus was divided in another way since.
+        VAError: It was: the corpus was divided in another way since; or it is an ensemble that says what one member
+            was trained on and not what the others were, as earlier versions wrote it.
     """
+    if loaded.members and loaded.info["train_clips"] and "train_by_member" not in loaded.info:
+        raise VAError(
+            f"{loaded.directory}: names the training clips of one of its members only",
+            "Remove its folder and run the same 'va train' again: the members are kept.",
+        )
     seen = sorted(set(loaded.info["train_clips"]) & {clip.id for clip in clips})
     if split != "train" and seen:
         raise VAError(
@@ -126,11 +132,12 @@ def compare(
             )
     valence, arousal, mean = scoring.difference(frames, theirs.frames)
     name, differs = other.loaded.directory.name, describe_difference(loaded, other.loaded)
+    demo = "; demo encoders" if other.loaded.info["demo_encoders"] else ""
     return Compared(
         row=Row(
             kind="compared",
             name=name,
-            note=describe_model(other.loaded) + (f"; {differs}" if differs else ""),
+            note=describe_model(other.loaded) + demo + (f"; {differs}" if differs else ""),
             abaw=scoring.abaw(theirs.frames),
             paper=scoring.paper(theirs.ends),
         ),

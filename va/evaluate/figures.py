@@ -195,6 +195,8 @@ class ReportFigures(TypedDict):
     fill: str
     filled: float
     label_shift_s: float
+    warnings: Sequence[str]
+    """Why figures may be better than the truth: clips that a run was trained or chosen on, or may have been."""
     rows: Sequence[Row]
     published: Sequence[Published]
     comparisons: Sequence[Comparison]
@@ -211,4 +213,4 @@ class ReportFigures(TypedDict):
     clips: Sequence[ClipTrack]
     provenance: Sequence[tuple[str, str]]
     submission: NotRequired[str]
-    """Path of the submission file, where one was written."""
+    """Name of the submission file beside the page, where one was written, and what it holds."""

@@ -169,7 +169,11 @@ def _results(trained: Mapping[str, Any], scored: Mapping[str, Scored]) -> dict[s
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "table": trained["table"],
-        "corpus": {**infos[0]["corpus"], "digest": infos[0]["identity"]["corpus"]},
+        "corpus": {
+            "name": infos[0]["corpus"]["name"],
+            "synthetic": infos[0]["corpus"]["synthetic"],
+            "digest": infos[0]["identity"]["corpus"],
+        },
         "features": sorted({Path(path).name for info in infos for path in info["features"].values()}),
         "demo_encoders": any(info["demo_encoders"] for info in infos),
         "split": trained["settings"]["split"],

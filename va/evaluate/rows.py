@@ -109,7 +109,8 @@ def ridge_rows(
     know without any head.
 
     Args:
-        loaded: Gives the training and selection clips.
+        loaded: Gives the training and selection clips; of an ensemble its first member's, because those of all members
+            together leave no clip to choose the penalty on.
         inputs: Corpus and features; the trivial encoders' stores are looked for beside them.
         clips: Clips to score.
         truths: Their annotations.
@@ -125,8 +126,9 @@ def ridge_rows(
     wanted = [("Ridge on frozen embeddings", "no head", [inputs.face, inputs.voice])]
     if len(trivial) == 2:
         wanted.insert(0, ("Ridge on 16x16 pixels and loudness", "trivial baseline", trivial))
-    train = predict.clips_named(inputs, loaded.info["train_clips"])
-    selection = predict.clips_named(inputs, loaded.info["selection"]["clips"])
+    train_names, selection_names, chosen_on = _division(loaded)
+    train, selection = predict.clips_named(inputs, train_names), predict.clips_named(inputs, selection_names)
+    whose = "the first member's " if loaded.members else ""
     found = []
     for name, note, used in wanted:
         fitted, _ = baselines.choose_ridge(
@@ -135,10 +137,19 @@ def ridge_rows(
             alphas=baselines.ALPHAS,
         )
         series = [_cells(clip.id, fitted.predict(cell_features(clip, used))) for clip in clips]
-        chosen = f"alpha {fitted.alpha:g} chosen on {loaded.info['selection']['split']}"
+        chosen = f"fitted on {whose}{len(train)} clips, alpha {fitted.alpha:g} chosen on {chosen_on}"
         abaw = scoring.abaw(scoring.frames(series, truths))
         found.append(Row(kind="baseline", name=name, note=f"{note}, {chosen}", abaw=abaw, paper=None))
     return found
+
+
+def _division(loaded: Run) -> tuple[list[str], list[str], str]:
+    """Training clips, selection clips and what these are, of one head: no clip is in both."""
+    chosen = loaded.info["selection"]
+    if not loaded.members:
+        return loaded.info["train_clips"], chosen["clips"], chosen["split"]
+    chosen_on = "its fold" if loaded.config.folds else chosen["split"]
+    return loaded.info["train_by_member"][0], chosen["by_member"][0], chosen_on
 
 
 def cell_features(clip: Clip, stores: Sequence[FeatureStore]) -> FloatArray:

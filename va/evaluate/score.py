@@ -102,6 +102,7 @@ def _open(config: EvaluateConfig) -> _Opened:
         clips=clips,
         split=config.split,
     )
+    selection.check(loaded, kernel=config.smooth, width_s=config.smooth_s)
     sample = None
     if config.submission is not None:
         sample = read_sample(config.submission)
@@ -157,13 +158,14 @@ def _measure(config: EvaluateConfig, opened: _Opened, *, progress: Progress) -> 
 def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> ReportFigures:
     loaded, inputs, scoring = opened.loaded, opened.inputs, opened.scoring
     found, smoothed, compared = measured.found, measured.smoothed, measured.compared
+    others = [one.loaded for one in opened.others]
     ours = _own_rows(loaded, found, smoothed, scoring)
     return ReportFigures(
         title=f"{rows.describe_model(loaded)} on {inputs.corpus.name}",
         run=loaded.directory.name,
         corpus=inputs.corpus.name,
         synthetic=inputs.corpus.synthetic,
-        is_demo=bool(loaded.info["demo_encoders"]),
+        is_demo=any(one.info["demo_encoders"] for one in (loaded, *others)),
         split=config.split,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         selected_on=provenance.selected_on(loaded),
@@ -171,6 +173,7 @@ def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> Re
         fill=config.fill,
         filled=ours[0]["abaw"]["filled"],
         label_shift_s=config.label_shift_s,
+        warnings=provenance.warnings(loaded, others, opened.clips),
         rows=[*ours, *(one.row for one in compared), *measured.baselines],
         published=PUBLISHED,
         comparisons=[one.comparison for one in compared],
@@ -274,7 +277,7 @@ def _submit(config: EvaluateConfig, sample: Sample, found: SplitPredictions, smo
         path, sample, series, found.truths, fill=config.fill, label_shift_s=config.label_shift_s
     )
     kind = "raw" if series is found.series else "smoothed"
-    said = f"{path} ({len(sample.frames):,} frames, {kind})"
+    said = f"{path.name} ({len(sample.frames):,} frames, {kind})"
     beyond = submission.beyond_the_end(sample, [one.id for one in series], found.truths)
     if beyond:
         said += f"; {len(beyond):,} of them lie beyond their video's end and hold its last value, first {beyond[0]}"

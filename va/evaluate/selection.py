@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from va.data.corpus import Truth
 from va.data.windows import WindowSet
+from va.errors import VAError
 from va.evaluate import predict, smoothing
 from va.evaluate.assemble import ClipSeries
 from va.evaluate.figures import Smoothing
@@ -48,8 +49,9 @@ def choose(
         Kernel and width ("none" and 0 where nothing tried is better than none), and every candidate.
 
     Raises:
-        VAError: The corpus or the features lack a selection clip.
+        VAError: The run does not name its selection clips, or the corpus or the features lack one.
     """
+    check(run, kernel=kernel, width_s=width_s)
     if kernel != "auto" and width_s:
         return Smoothing(kernel=kernel, width_s=width_s, chosen_on="no clips: both were given", candidates=[])
     found = predict_selection(run, inputs, split=split, device=device)
@@ -63,6 +65,25 @@ def choose(
         label_shift_s=scoring.label_shift_s,
     )
     return Smoothing(kernel=best, width_s=best_s, chosen_on=found.described, candidates=candidates)
+
+
+def check(run: Run, *, kernel: str, width_s: float) -> None:
+    """Check that what is left open of the smoothing can be chosen, before anything is computed.
+
+    Args:
+        run: The run.
+        kernel: As `choose` takes it, or "none".
+        width_s: As there.
+
+    Raises:
+        VAError: It cannot: a shared head does not name its clips.
+    """
+    is_open = kernel != "none" and not (kernel != "auto" and width_s)
+    if is_open and not any(_held_out(run)):
+        raise VAError(
+            f"{run.directory}: was shared without the names of its selection clips, so no smoothing can be chosen",
+            "Give --smooth none, or kernel and width (--smooth median --smooth-s 3).",
+        )
 
 
 def apply(found: Smoothing, series: Sequence[ClipSeries]) -> list[ClipSeries]:
@@ -84,7 +105,7 @@ def predict_selection(run: Run, inputs: Inputs, *, split: str, device: torch.dev
         VAError: The corpus or the features lack one of them.
     """
     selection = run.info["selection"]
-    held_out: list[list[str]] = selection["by_member"] if run.members else [selection["clips"]]
+    held_out = _held_out(run)
     clips = predict.clips_named(inputs, list(dict.fromkeys(name for names in held_out for name in names)))
     windows = predict.load_windows(run, inputs, clips, device=device)
     series = predict.series_of(windows, _held_out_means(run, windows, held_out))
@@ -96,9 +117,16 @@ def predict_selection(run: Run, inputs: Inputs, *, split: str, device: torch.dev
             described = f"{len(clips)} training clips, each predicted by the members that did not learn from it"
     else:
         described = f"{', '.join(used)} ({len(clips)} clips)"
-        if split in used:
-            described += ", the split that is reported: the smoothed figures are flattered"
+    if split in used:
+        described += ", of the split that is reported: the smoothed figures are flattered"
     return SelectionSeries(series=series, truths=truths, described=described)
+
+
+def _held_out(run: Run) -> list[list[str]]:
+    """The clips that each member held out, or the run; a shared run names none."""
+    selection = run.info["selection"]
+    found: list[list[str]] = selection.get("by_member", []) if run.members else [selection["clips"]]
+    return found
 
 
 def _held_out_means(run: Run, windows: WindowSet, held_out: Sequence[Sequence[str]]) -> NDArray[np.float64]:

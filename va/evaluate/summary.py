@@ -36,8 +36,8 @@ def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def remarks(figures: ReportFigures) -> list[str]:
-    """Say in sentences what the table does not: no labels, a shift, the smoothing, differences, the submission."""
-    found = []
+    """Say in sentences what the table does not: warnings, a shift, the smoothing, differences, the submission."""
+    found = list(figures["warnings"])
     if not any(clip["valid"].any() for clip in figures["clips"]):
         found.append(f"The '{figures['split']}' split has no labels: it was predicted, and nothing can be scored.")
     if figures["label_shift_s"]:

@@ -87,7 +87,7 @@ def run(config: AblateConfig, *, progress: Callable[[int, int, str], None]) -> d
         "rows": found,
         "failed": failed,
         "not_run": absent if config.table == 1 else [],
-        "settings": settings.as_dict(config),
+        "settings": settings.without_paths(config),
     }
 
 

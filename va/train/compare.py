@@ -52,7 +52,7 @@ def run(config: CompareConfig, *, progress: Callable[[int, int, str], None]) -> 
         "rows": found,
         "failed": failed,
         "not_run": [],
-        "settings": settings.as_dict(config),
+        "settings": settings.without_paths(config),
     }
 
 

@@ -24,9 +24,8 @@ _TAKEN: Final = (
     "demo_encoders",
     "region_texts",
     "prototypes",
-    "train_clips",
 )
-"""What an ensemble's `run.json` has from its first member; the clips serve the baselines of a report."""
+"""What an ensemble's `run.json` has from its first member."""
 
 
 def join(config: TrainConfig, members: list[Path]) -> Path:
@@ -50,6 +49,9 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
     first = loaded[0]
     checkpoint.save_weights(directory, layers.stack([run.head for run in loaded]).state_dict())
     scores = [run.info["selection"]["ccc_mean"] for run in loaded]
+    trained = [run.info["train_clips"] for run in loaded]
+    selected = [run.info["selection"]["clips"] for run in loaded]
+    splits = {run.info["selection"]["split"] for run in loaded}
     identity = {"members": [run.info["identity"] for run in loaded]}
     taken: dict[str, Any] = {name: first.info[name] for name in _TAKEN if name in first.info}
     info = {
@@ -59,10 +61,13 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
         "identity": {**identity, "face": first.info["identity"]["face"], "voice": first.info["identity"]["voice"]},
         **taken,
         "members": names,
+        # All that any member learned from: what one has seen, the mean has seen.
+        "train_clips": _union(trained),
+        "train_by_member": trained,
         "selection": {
-            "split": "each member's own split",
-            "clips": first.info["selection"]["clips"],
-            "by_member": [run.info["selection"]["clips"] for run in loaded],
+            "split": splits.pop() if len(splits) == 1 else "each member's own fold",
+            "clips": _union(selected),
+            "by_member": selected,
             "epoch": [run.info["selection"]["epoch"] for run in loaded],
             "ccc_mean": float(torch.tensor(scores, dtype=torch.float64).mean()),
         },
@@ -70,3 +75,8 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
     }
     files.write_json(directory / "run.json", info)
     return directory
+
+
+def _union(lists: list[list[str]]) -> list[str]:
+    """Every name once, in the order of first mention."""
+    return list(dict.fromkeys(name for names in lists for name in names))

@@ -211,9 +211,15 @@ def _results(config: SweepConfig, finished: list[Scored], failed: list[dict[str,
     return {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "corpus": {**info["corpus"], "digest": info["identity"]["corpus"]},
+        # By name and identity, as the page shows them: it is passed on, and paths say nothing to others.
+        "corpus": {
+            "name": info["corpus"]["name"],
+            "synthetic": info["corpus"]["synthetic"],
+            "digest": info["identity"]["corpus"],
+        },
         "features": {
-            name: {"path": info["features"][name], "digest": info["identity"][name]} for name in ("face", "voice")
+            name: {"folder": Path(info["features"][name]).name, "digest": info["identity"][name]}
+            for name in ("face", "voice")
         },
         "demo_encoders": any(one.info["demo_encoders"] for one in finished),
         "ranked_on": {
@@ -231,7 +237,7 @@ def _results(config: SweepConfig, finished: list[Scored], failed: list[dict[str,
         ],
         "trials": [one.row for one in finished],
         "failed": failed,
-        "settings": settings.as_dict(config),
+        "settings": settings.without_paths(config),
         "versions": {name: ", ".join(sorted({found[name] for found in versions})) for name in versions[0]},
     }
 

@@ -100,6 +100,7 @@ def test_hostile_names_stay_text(light: None) -> None:
     texts += [figures["rows"][0]["name"], figures["rows"][0]["note"], figures["published"][0]["name"]]
     texts += [figures["comparisons"][0]["name"], figures["comparisons"][0]["sentence"]]
     texts += [figures["robustness"][0]["name"], figures["smoothness"][-1]["name"], *figures["provenance"][0]]
+    texts += figures["warnings"]
     assert figures["smoothing"] is not None
     for text in [*texts, figures["smoothing"]["chosen_on"]]:
         assert HOSTILE in text and text in seen, text

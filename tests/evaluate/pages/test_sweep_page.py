@@ -64,8 +64,8 @@ def make_results(name: str = "plain") -> dict[str, Any]:
     return {
         "schema": 1,
         "created": "2026-03-17T10:00:00+00:00",
-        "corpus": {"name": f"corpus {name}", "path": f"path {name}", "synthetic": True, "digest": "c0"},
-        "features": {"face": {"path": f"face {name}", "digest": "f0"}, "voice": {"path": "v", "digest": "v0"}},
+        "corpus": {"name": f"corpus {name}", "synthetic": True, "digest": "c0"},
+        "features": {"face": {"folder": f"face {name}", "digest": "f0"}, "voice": {"folder": "v", "digest": "v0"}},
         "demo_encoders": False,
         "ranked_on": {"split": "dev", "score": "mean CCC, abaw protocol", "interval": "95%"},
         "best": {**WIDE, "seed": 1, "run": f"runs/{name}"},
@@ -108,7 +108,7 @@ def test_hostile_names_stay_text_and_nothing_is_loaded(tmp_path: Path) -> None:
     assert not page.all("img")
     assert len(page.all("script")) == 3
     visible = page.text()
-    for part in ("corpus", "path", "given", "face"):
+    for part in ("corpus", "given", "face"):
         assert re.sub(r"\s+", " ", f"{part} {HOSTILE}") in visible, part
     for tag, attributes in page.elements:
         for name in ("src", "href", "action", "srcset", "data", "poster", "xlink:href"):

@@ -147,8 +147,8 @@ def _card(kind: str, figure: Figure) -> str:
 
 
 def _warnings(figures: ReportFigures) -> str:
-    """Why the headline is not the official score, where it is not."""
-    found = []
+    """Why the headline is not the official score, or not to be believed, where it is not."""
+    found = list(figures["warnings"])
     coverage = figures["rows"][0]["abaw"]["coverage"]
     if coverage < 1.0:
         found.append(

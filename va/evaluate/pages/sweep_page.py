@@ -229,9 +229,9 @@ def _failed(results: Item) -> str:
 
 def _provenance(results: Item) -> list[tuple[str, str]]:
     corpus, features = results["corpus"], results["features"]
-    pairs = [("Corpus", f"{corpus['name']}, {corpus['path']}, identity {corpus['digest']}")]
+    pairs = [("Corpus", f"{corpus['name']}, identity {corpus['digest']}")]
     pairs += [
-        (f"{name.capitalize()} features", f"{found['path']}, identity {found['digest']}")
+        (f"{name.capitalize()} features", f"{found['folder']}, identity {found['digest']}")
         for name, found in features.items()
     ]
     for row in results["trials"]:

@@ -180,7 +180,7 @@ def provenance(results: Item) -> list[tuple[str, str]]:
     """List what the figures were made of: corpus, features, every trial, settings and versions."""
     corpus = results["corpus"]
     pairs = [
-        ("Corpus", f"{corpus['name']}, {corpus['path']}, identity {corpus['digest']}"),
+        ("Corpus", f"{corpus['name']}, identity {corpus['digest']}"),
         ("Features", ", ".join(results["features"])),
     ]
     for row in results["rows"]:
