@@ -2,8 +2,8 @@
 
 A shared head is three files: the weights as safetensors, `run.json` without anything of the machine or the clips it
 came from, and a model card. Nothing else is sent, and `fetch` fetches nothing else, so nothing that arrives can
-execute. A head whose encoders are models of a hub has them fetched by the first prediction on a video, by the names
-and weight hashes in its `run.json` (`va/weights.py` and `va/extract/hf.py` say how).
+execute. The first prediction on a video fetches more where the head's encoders are models of a hub: those that its
+`run.json` names, without code (`va/extract/hf.py`), and refused unless they have the identity that stands there.
 """
 
 import warnings
