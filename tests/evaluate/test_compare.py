@@ -15,7 +15,7 @@ from va.data.corpus import Corpus
 from va.errors import VAError
 from va.evaluate import compare, intervals, predict, score
 from va.evaluate.config import EvaluateConfig
-from va.evaluate.pages.report import DEMO_BANNER
+from va.evaluate.pages.sentences import DEMO_ON_DRAWN
 from va.evaluate.protocol import Figure
 from va.train import runs
 
@@ -147,7 +147,7 @@ def test_a_compared_run_on_demo_encoders_is_called_so(trained: dict[str, Path], 
         figures = evaluate(trained["both"], tmp_path / name, other)
         (row,) = [row for row in figures["rows"] if row["kind"] == "compared"]
         assert ("demo encoders" in row["note"]) is figures["is_demo"] is is_demo
-        assert (DEMO_BANNER in (tmp_path / name / "index.html").read_text()) is is_demo
+        assert (DEMO_ON_DRAWN in (tmp_path / name / "index.html").read_text()) is is_demo
         with h5py.File(tmp_path / name / "predictions.h5") as file:
             assert not file.attrs["demo_encoders"]  # the run itself is none
 

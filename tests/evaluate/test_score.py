@@ -139,7 +139,7 @@ def test_moved_corpus_and_features_are_found_again(run: Path, small: Small, tmp_
     lost = tmp_path / "run"
     shutil.copytree(run, lost)
     (lost / "run.json").write_text(json.dumps(info))
-    with pytest.raises(VAError, match="/gone/corpus.json: no such") as error:
+    with pytest.raises(VAError, match=r"/gone/corpus.json: no such") as error:
         evaluate(lost, tmp_path / "out")
     assert "--corpus" in error.value.hint
     with pytest.raises(VAError, match="/gone/eye") as error:
