@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -199,10 +200,16 @@ def test_zero_shot_without_a_face_says_nothing_and_says_so(media_folder: Path, t
 
 def test_a_video_without_a_face_is_written_and_says_so(media_folder: Path, tmp_path: Path) -> None:
     detecting = make_run(tmp_path / "detecting", faces="detect")
+    deaf = tmp_path / "plain.mp4"
+    shutil.copyfile(media_folder / "deaf.mp4", deaf)
     config = PredictConfig(
-        inputs=(detecting, media_folder / "plain.mp4"), out=tmp_path / "out", video="none", device="cpu"
+        inputs=(detecting, media_folder / "plain.mp4", deaf), out=tmp_path / "out", video="none", device="cpu"
     )
-    (found,) = video.run(config, progress=quiet).figures["videos"]
+    summary = video.run(config, progress=quiet)
+    found, other = summary.figures["videos"]
+    assert [row[0] for row in summary.rows[1]] == [str(media_folder / "plain.mp4"), str(deaf)], "one name, two paths"
+    assert "With nothing seen either, what is said rests on nothing." in " ".join(other["notes"])
+    assert "picture alone" not in " ".join(other["notes"])
     assert found["cells_with_face"] == 0 and "No face was found." in " ".join(found["notes"])
     assert not any("sees" in note for note in found["notes"]), "the run learned from detected faces too"
     assert {row["face"] for row in rows_of(found["csv"])} == {"0"}

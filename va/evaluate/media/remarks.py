@@ -31,10 +31,13 @@ def of_run(run: Run, settings: ExtractConfig | None, answer: Answer) -> list[str
     """
     modalities = run.config.modalities
     said = _about_pictures(answer, settings, blind=modalities == "voice")
+    deaf = _DEAF[modalities]
+    if modalities == "both" and not answer.has_face.any():
+        deaf = "With nothing seen either, what is said rests on nothing."
     if not answer.has_sound.any():
-        said.append(f"There is no sound. {_DEAF[modalities]}")
+        said.append(f"There is no sound. {deaf}")
     elif answer.silent:
-        said.append(f"The sound is silent throughout. {_DEAF[modalities]}")
+        said.append(f"The sound is silent throughout. {deaf}")
     window_s = run.config.window_s
     short = answer.duration_s < window_s - timeline.CELL_S
     if short:

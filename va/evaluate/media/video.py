@@ -255,11 +255,17 @@ def _gathered(shown: list[dict[str, Any]]) -> list[str]:
     about: dict[str, list[str]] = {}
     for each in shown:
         for note in each["notes"]:
-            about.setdefault(note, []).append(each["name"])
+            about.setdefault(note, []).append(_told_apart(each, shown))
     return [
         f"{', '.join(names) if len(names) < 4 else f'{len(names)} of {len(shown)} videos'}: {note}"
         for note, names in about.items()
     ]
+
+
+def _told_apart(each: dict[str, Any], shown: list[dict[str, Any]]) -> str:
+    """A video's name, or its whole path where another one has that name too."""
+    alike = sum(other["name"] == each["name"] for other in shown)
+    return str(each["name"] if alike == 1 else each["video"])
 
 
 def _table(shown: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -268,7 +274,7 @@ def _table(shown: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str
 
     rows: list[tuple[str, ...]] = [
         (
-            each["name"],
+            _told_apart(each, shown),
             f"{each['duration_s']:.1f} s",
             mean(each["valence"]),
             mean(each["arousal"]),
