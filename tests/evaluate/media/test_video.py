@@ -208,6 +208,7 @@ def test_a_video_without_a_face_is_written_and_says_so(media_folder: Path, tmp_p
     summary = video.run(config, progress=quiet)
     found, other = summary.figures["videos"]
     assert [row[0] for row in summary.rows[1]] == [str(media_folder / "plain.mp4"), str(deaf)], "one name, two paths"
+    assert summary.rows[0][-2:] == ("face", "sound")
     assert "With nothing seen either, what is said rests on nothing." in " ".join(other["notes"])
     assert "picture alone" not in " ".join(other["notes"])
     assert found["cells_with_face"] == 0 and "No face was found." in " ".join(found["notes"])

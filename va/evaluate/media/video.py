@@ -103,7 +103,7 @@ def run(config: PredictConfig, *, progress: Progress) -> Summary:
     return Summary(
         figures=figures,
         notes=about + _gathered(shown),
-        rows=_table(shown),
+        rows=_table(shown, seen="face" if predictor.config.faces == "detect" else "picture"),
         pages=[Path(each["page"]) for each in shown],
         failed=list(failed.values()),
     )
@@ -268,7 +268,7 @@ def _told_apart(each: dict[str, Any], shown: list[dict[str, Any]]) -> str:
     return str(each["name"] if alike == 1 else each["video"])
 
 
-def _table(shown: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _table(shown: list[dict[str, Any]], *, seen: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     def mean(spread: dict[str, float] | None) -> str:
         return "-" if spread is None else f"{spread['mean']:+.2f}"
 
@@ -283,4 +283,4 @@ def _table(shown: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str
         )
         for each in shown
     ]
-    return ("video", "length", "mean valence", "mean arousal", "picture", "sound"), rows
+    return ("video", "length", "mean valence", "mean arousal", seen, "sound"), rows
