@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-# Three test processes on two cores, because some tests wait for programs that they started; more threads would wait for
-# each other. Set before torch is imported.
+# Two test processes on two cores (three took longer): more threads than cores would wait for each other. Set before
+# torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _LONGEST = ("test_end_to_end.py", "test_faults.py", "test_shards.py")
