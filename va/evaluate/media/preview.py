@@ -6,7 +6,6 @@ readers are (`va/extract/reading.py`). It says by JSON messages how far it is.
 
 import json
 import math
-import multiprocessing
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import av
 
 from va.errors import VAError
 from va.evaluate.media import transcode
+from va.extract import process
 from va.extract.watch import Watch, limit_memory
 
 _MEMORY_BYTES: Final = 2_000_000_000
@@ -56,24 +56,18 @@ def playable(
         VAError: The medium cannot be decoded, it takes a copy and none is to be made, or the copy not be written, or
             the child process died or took too long.
     """
-    methods = multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    arguments = (theirs, source, copy, duration_s, largest, bits_per_s)
-    process = context.Process(target=_serve, args=arguments, daemon=True)
-    process.start()
-    theirs.close()
+    ours, child = process.start(_serve, source, copy, duration_s, largest, bits_per_s)
     try:
-        mime, as_it_is = _listen(ours, process, source, duration_s, progress)
+        mime, as_it_is = _listen(ours, child, source, duration_s, progress)
     finally:
-        process.kill()
-        process.join()
+        child.kill()
+        child.join()
         ours.close()
     return (source if as_it_is else copy), mime
 
 
 def _listen(
-    connection: Connection, process: Any, source: Path, duration_s: float, progress: Callable[[int, int, str], None]
+    connection: Connection, child: Any, source: Path, duration_s: float, progress: Callable[[int, int, str], None]
 ) -> tuple[str, bool]:
     """Follow the child process to its last message: the MIME type, and whether the source stands for itself."""
     limit_s = _LIMIT_S + _LIMIT_PER_S * duration_s
@@ -84,8 +78,8 @@ def _listen(
             message = json.loads(connection.recv_bytes(1 << 16))
             done_s, mime = int(message.get("done_s", 0)), message.get("mime")
         except (EOFError, OSError, ValueError, TypeError, AttributeError):
-            process.join(10)
-            raise VAError(f"{source}: cannot be converted ({_obituary(process.exitcode)})", _HINT) from None
+            child.join(10)
+            raise VAError(f"{source}: cannot be converted ({_obituary(child.exitcode)})", _HINT) from None
         if "failed" in message:
             raise VAError(str(message["failed"]), _HINT)
         progress(total if mime else min(done_s, total), total, "video")
