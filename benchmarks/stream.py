@@ -54,11 +54,11 @@ class Bench:
         import torch
 
         from va.device import choose_device
-        from va.evaluate.media.encoding import Pair
         from va.extract import encoders
         from va.extract.config import ExtractConfig
         from va.train import checkpoint
         from va.train.config import TrainConfig
+        from va.train.encoding import Pair
 
         self.given, self.device = given, choose_device(given.device)
         self.source = root / "video.mp4"

@@ -19,10 +19,10 @@ from va.errors import VAError
 from va.evaluate import predict
 from va.evaluate.media import arrays, cells, predictors, remarks, video_features
 from va.evaluate.media.cells import Answer, Features
-from va.evaluate.media.encoding import Faces
 from va.evaluate.media.predictors import RunPredictor
 from va.evaluate.media.video_features import Limits
 from va.train import checkpoint
+from va.train.encoding import Faces
 
 __all__ = ["Answer", "Predictor"]
 

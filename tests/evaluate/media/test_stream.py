@@ -28,14 +28,14 @@ from va import cli
 from va.data import corpus, features, media
 from va.data.corpus import Clip, Corpus, Truth
 from va.errors import VAError
-from va.evaluate.media import encoding, stream
-from va.evaluate.media.encoding import Pair
+from va.evaluate.media import stream
 from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.predict import Inputs, predict_clips
 from va.extract import decode, detect, faces, pipeline
 from va.extract.config import ExtractConfig
 from va.extract.detect import Face
-from va.train import checkpoint
+from va.train import checkpoint, encoding
+from va.train.encoding import Pair
 
 SECONDS = 17.0
 CPU = torch.device("cpu")

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from va.data import timeline
-from va.evaluate.media.encoding import Pair
 from va.evaluate.predict import predict_batch
 from va.extract.decode import SAMPLE_RATE_HZ
 from va.extract.live import Look, Step
 from va.train.checkpoint import Run
+from va.train.encoding import Pair
 
 
 class Answerer:

@@ -16,15 +16,16 @@ import torch
 from va.data.regions import REGION_TEXTS, TEMPLATES
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate.media import cells, encoding, remarks, zero_shot
+from va.evaluate.media import cells, remarks, zero_shot
 from va.evaluate.media.cells import Answer, Features, Floats
-from va.evaluate.media.encoding import Faces
 from va.extract import encoders
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder
 from va.extract.prompts import check_templates, read_texts
 from va.model.prompts import region_centers
+from va.train import encoding
 from va.train.checkpoint import Run
+from va.train.encoding import Faces
 
 LOUDNESS: Final = "loudness"
 BOX: Final = "face-box"

@@ -3,12 +3,12 @@
 from typing import Final
 
 from va.data import timeline
-from va.evaluate.media import encoding
 from va.evaluate.media.cells import Answer
 from va.evaluate.pages.player import DEMO_BANNER, ZERO_SHOT
 from va.evaluate.pages.sentences import NO_REGIONS
 from va.extract.config import ExtractConfig
 from va.extract.looking import Seen
+from va.train import encoding
 from va.train.checkpoint import Run
 
 FEW_FACES: Final = 0.5

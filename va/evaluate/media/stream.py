@@ -30,17 +30,16 @@ from va.data import media, timeline
 from va.data.pipe import Pipe
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate.media import encoding
 from va.evaluate.media.answering import Answerer
-from va.evaluate.media.encoding import Faces, Pair
 from va.evaluate.media.handover import Handover
 from va.evaluate.pages.sentences import NO_REGIONS
 from va.extract import detect, faces, live
 from va.extract.config import ExtractConfig
 from va.extract.faces import FaceTracker
 from va.extract.live import Look
-from va.train import checkpoint
+from va.train import checkpoint, encoding
 from va.train.checkpoint import Run
+from va.train.encoding import Faces, Pair
 
 STANDARD_INPUT: Final = "-"
 _REMEMBERED: Final = 100_000  # latencies that the summary is about: 14 hours of half seconds
