@@ -21,6 +21,8 @@ COMMANDS = {
     "evaluate",
     "demo",
     "doctor",
+    "reproduce",
+    "reproduce_config",
     "signals",
     "cores",
     "hub",
@@ -55,6 +57,8 @@ ALLOWED = {
     # What was never cached is decoded and encoded by stage one's own code.
     "evaluate.media": FOUNDATION | {"data", "model", "device", "evaluate", "extract"},
     "demo": {"data", "extract", "train", "evaluate"},
+    "reproduce": FOUNDATION | {"data", "extract", "train", "evaluate", "reproduce_config", "signals"},
+    "reproduce_config": {"extract", "train", "settings"},
     # What `va.load` gives: everything behind it for users of Python.
     "api": {"data", "extract", "train", "evaluate", "model", "device", "errors"},
     "commands": COMMANDS,
@@ -87,7 +91,7 @@ HEAVY = {
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
 STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "hub_config"]
-STANDARD_ONLY += ["evaluate.predict_config"]
+STANDARD_ONLY += ["evaluate.predict_config", "reproduce_config"]
 STANDARD_ONLY += [f"commands.{file.stem}" for file in (ROOT / "commands").glob("[a-z]*.py")]
 
 

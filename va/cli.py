@@ -11,6 +11,7 @@ from va.commands import (  # noqa: F401 - importing adds their commands
     features,
     heads,
     prediction,
+    reproduction,
     results,
     sharing,
     system,
@@ -21,6 +22,7 @@ from va.version import __version__
 
 app.add_typer(corpora.corpus_app, name="corpus")
 app.add_typer(features.weights_app, name="weights")
+app.add_typer(reproduction.reproduce_app, name="reproduce")
 
 _ORDER: Final = (
     *("demo", "doctor", "extract", "verify", "prompts", "import-features"),

@@ -247,6 +247,18 @@ def test_an_undefined_ccc_is_no_figure_and_no_crash() -> None:
     assert one_clip["over_seeds"] is not None
 
 
+def test_a_table_without_a_defined_ccc_still_has_a_page(results: dict[str, Any]) -> None:
+    """Clips shorter than a window have no window end that the paper protocol scores."""
+    changed = copy.deepcopy(results)
+    for row in changed["rows"]:
+        for trial in row["forms"]["end"]["trials"]:
+            trial["paper"]["ccc_mean"]["value"] = None
+    changed["differences"][0]["by_seed"] = dict.fromkeys(changed["differences"][0]["by_seed"])
+    page = Page(ablation_page.render(changed)).text()
+    assert "n/a, n/a, n/a" in page
+    assert "paper n/a" in page
+
+
 # --- page
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from va.evaluate import row_scores
 from va.evaluate.pages import ablation_page, markup
 from va.evaluate.pages.report import NAMES
-from va.evaluate.pages.table_parts import HEADLINE, between, shown
+from va.evaluate.pages.table_parts import HEADLINE, between
 from va.evaluate.row_scores import require_all
 
 __all__ = ["require_all", "run", "tables"]
@@ -37,7 +37,7 @@ def tables(results: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], list[
         for row in results["rows"]:
             figures = row["forms"][form][name]
             published = markup.number(row["published"]["ccc_mean"], 4) if row["published"] else "ours"
-            values = (shown(figures[axis]["value"]) for axis in NAMES)
+            values = (markup.number(figures[axis]["value"]) for axis in NAMES)
             lines.append((row["name"], published, *values, between(figures["ccc_mean"][kind])))
         found.append((f"Table {results['table']} on {corpus}, {split}: target {form}, {name} protocol", header, lines))
     return found

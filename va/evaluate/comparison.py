@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from va.evaluate import row_scores
-from va.evaluate.pages import comparison_page
+from va.evaluate.pages import comparison_page, markup
 from va.evaluate.pages.report import NAMES
-from va.evaluate.pages.table_parts import HEADLINE, between, shown
+from va.evaluate.pages.table_parts import HEADLINE, between
 from va.evaluate.row_scores import require_all
 
 __all__ = ["require_all", "run", "table"]
@@ -31,7 +31,9 @@ def table(results: Mapping[str, Any]) -> tuple[str, tuple[str, ...], list[tuple[
     lines: list[tuple[str, ...]] = []
     for row in results["rows"]:
         figures = row["forms"][form][HEADLINE[form]]
-        values = (shown(figures[axis]["value"]) for axis in NAMES)
-        lines.append((row["name"], shown(row["selection"]["value"]), *values, between(figures["ccc_mean"][kind])))
+        values = (markup.number(figures[axis]["value"]) for axis in NAMES)
+        lines.append(
+            (row["name"], markup.number(row["selection"]["value"]), *values, between(figures["ccc_mean"][kind]))
+        )
     title = f"Encoders on {results['corpus']['name']}, ranked on {selected}; {split} by the {HEADLINE[form]} protocol"
     return title, header, lines

@@ -28,14 +28,16 @@ def text(value: object) -> str:
     return html.escape(_encodable(str(value)), quote=True)
 
 
-def number(value: float, decimals: int = 3) -> str:
-    """Write a number with a true minus sign; "n/a" when it is not finite.
+def number(value: float | None, decimals: int = 3) -> str:
+    """Write a number with a true minus sign; "n/a" where there is none.
 
     Args:
-        value: Any float.
+        value: Any float; None, as JSON has it, or what is not finite is no number.
         decimals: Digits after the point.
     """
-    return f"{value:z.{decimals}f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else "n/a"
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    return f"{value:z.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def terms(pairs: Iterable[tuple[str, str]]) -> str:

@@ -21,15 +21,6 @@ _DRAWN: Final = (5.0, 165.0)
 _LABEL_WIDTH: Final = 45.0
 
 
-def shown(value: float | None) -> str:
-    """Write a figure, or that there is none.
-
-    Args:
-        value: None where `results.json` has null: no CCC is defined, or no trial finished.
-    """
-    return "n/a" if value is None else number(value)
-
-
 def between(bounds: Sequence[float] | None, *, form: Callable[[float], str] = number) -> str:
     """Write an interval.
 

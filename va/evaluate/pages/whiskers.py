@@ -24,15 +24,15 @@ def svg(content: str) -> str:
     return f'<svg class="whisker" viewBox="0 0 170 22" aria-hidden="true">{content}</svg>'
 
 
-def signed(value: float, decimals: int = 3) -> str:
+def signed(value: float | None, decimals: int = 3) -> str:
     """Write a difference with its sign.
 
     Args:
-        value: Any float; "n/a" when it is not finite.
+        value: As for `number`.
         decimals: Digits after the point.
     """
     written = number(value, decimals)
-    return f"+{written}" if value > 0 and float(f"{value:.{decimals}f}") > 0 else written
+    return f"+{written}" if value is not None and float(f"{value:.{decimals}f}") > 0 else written
 
 
 @dataclass(frozen=True)
