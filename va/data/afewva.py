@@ -56,7 +56,8 @@ def read_tree(
     """
     root, out = root.absolute(), out.absolute()
     skipped: list[Skipped] = []
-    clips = _clips(root, tree.find_files(root, skipped))
+    there = tree.find_files(root, skipped)
+    clips = _clips(root, [file for file in there if not file.is_relative_to(out)])
     packed: list[tuple[str, Path, Labels, str]] = []
     for done, (clip, (annotation, pictures)) in enumerate(clips.items()):
         progress(done, len(clips))

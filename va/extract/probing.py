@@ -99,7 +99,7 @@ class _Prober:
     """One process, seen from the parent."""
 
     def __init__(self) -> None:
-        self._connection, self._process = process.start(_serve, preload=(__name__,))
+        self._connection, self._process = process.start(_serve)
 
     def look(self, path: Path) -> MediaInfo | VAError:
         """Say what is in a medium, or why it cannot be read.

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeAlias
@@ -28,7 +28,6 @@ Lacking: TypeAlias = Callable[[Clip, Source], tuple[str, ...]]
 
 _LONGEST_S: Final = 1e6
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_PRELOADED: Final = (reading.__name__, "transformers.audio_utils")  # the latter for log_mel's filters
 _STARTING: Final = threading.Lock()
 
 
@@ -173,18 +172,17 @@ class Reader:
         return obituary(self._process, stall_s=self._stall_s)
 
 
-def start(target: Callable[..., None], *arguments: Any, preload: Sequence[str] = _PRELOADED) -> tuple[Connection, Any]:
+def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:
     """Start a process that may look at untrusted media.
 
     Args:
         target: A function at the top of a module; gets one end of a pipe, then `arguments`.
         arguments: Anything that pickle carries.
-        preload: Modules that the first such process loads for all later ones.
 
     Returns:
         The other end of the pipe, and the process; both are the caller's to close.
     """
-    context = _context(preload)
+    context = _context()
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
     # Its libraries would start a thread per core, and multiprocessing would run the user's script again in it.
@@ -228,12 +226,12 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _context(preload: Sequence[str]) -> Any:
+def _context() -> Any:
     """Give the start method: forkserver, whose children share libraries that are loaded once, else spawn."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload([reading.__name__, "transformers.audio_utils"])  # the latter for log_mel's filters
     return context
 
 
