@@ -254,5 +254,5 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     printed = capsys.readouterr()
     assert printed.out.strip() == str(tmp_path / "out" / "corpus.json")
     assert "unused.mp4" in printed.err and "has no annotation and is not in the sample" in printed.err
-    assert "hurt.mp4" in printed.err and "2 clips; 14 things are not in them" in printed.err
+    assert "hurt.mp4" in printed.err and "2 clips; 14 files or lines are left out" in printed.err
     assert len(made.skipped) == 14

@@ -172,5 +172,7 @@ def _made(made: "Corpus") -> None:
             rows.append((f"and {len(what) - _MOST_ROWS} more", why))
     if rows:
         console.table("not in the corpus", ["what", "why"], rows, aside=True, text=2)
-        console.note(f"{len(made.clips)} clips; {len(made.skipped)} things are not in them, each listed in corpus.json")
+        console.note(
+            f"{len(made.clips)} clips; {len(made.skipped)} files or lines are left out, all listed in corpus.json"
+        )
     console.say(str(made.path))

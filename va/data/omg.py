@@ -41,7 +41,8 @@ def read_tree(root: Path, *, out: Path, name: str, probe: Probe, progress: Progr
         progress: Called with (videos done, videos in all).
 
     Raises:
-        VAError: No CSV file, one without the columns, or no clip that can be used.
+        VAError: No CSV file, one without the columns, two different videos of one utterance, or no clip that can be
+            used.
     """
     root = root.absolute()
     skipped: list[Skipped] = []
@@ -92,10 +93,11 @@ def _sources(
     for name, utterance, link, valence, arousal, line in zip(names, utterances, links, *axes, rows.lines, strict=True):
         where = f"{tree.below(root, rows.path)}, line {line}"
         stem = re.sub(r"\.\w{2,4}$", "", utterance)
+        video = videos.find(f"{name}/{stem}")
+        if video is None:
+            skipped.append(Skipped(what=where, why=f"there is no video '{name}/{utterance}'"))
+            continue
         try:
-            video = videos.find(f"{name}/{stem}")
-            if video is None:
-                raise VAError(f"there is no video '{name}/{utterance}'", "Copy it into the tree.")
             labels = _labels(valence, arousal, rows.path, line)
         except VAError as error:
             skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))

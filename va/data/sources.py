@@ -83,7 +83,7 @@ def build(
     Raises:
         VAError: No clip is left, two clips have one id, or the manifest cannot be written.
     """
-    skipped = list(skipped)
+    skipped = list(dict.fromkeys(skipped))
     infos = probe(sorted({source.media for source in sources}), progress)
     entries = []
     for source in sources:
@@ -107,7 +107,14 @@ def build(
     if not entries:
         first = f"; the first reason: {skipped[0].what}: {skipped[0].why}" if skipped else ""
         raise VAError(f"{media_root}: no clip can be used{first}", "Give the folder that holds annotations and videos.")
-    return corpus.save(out, name=name, synthetic=synthetic, media_root=media_root, entries=entries, skipped=skipped)
+    return corpus.save(
+        out,
+        name=name,
+        synthetic=synthetic,
+        media_root=media_root,
+        entries=entries,
+        skipped=skipped,
+    )
 
 
 def build_recordings(

@@ -1,12 +1,12 @@
 """What lies in a data set's folder: its files, through links and past what systems leave there, and videos by name."""
 
+import filecmp
 import os
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from va import files
 from va.data.corpus import Skipped
 from va.errors import VAError
 
@@ -64,7 +64,8 @@ class Videos:
         self._root = root
         self._key = key
         self._files: dict[str, list[Path]] = {}
-        self._asked: set[str] = set()
+        self._found: dict[str, Path] = {}
+        self._copies: dict[Path, Path] = {}
         for file in found:
             if file.suffix.lower() in VIDEO_SUFFIXES:
                 self._files.setdefault(folded(key(file)), []).append(file)
@@ -75,29 +76,27 @@ class Videos:
         Raises:
             VAError: There are several that differ.
         """
-        named = self._files.get(folded(name), [])
-        exact = [file for file in named if self._key(file) == name] or named
-        if not exact:
+        alike = self._files.get(folded(name))
+        if alike is None:
             return None
-        self._asked.add(folded(name))
-        for other in exact[1:]:
-            if not same_content(exact[0], other):
-                raise VAError(
-                    f"video '{name}' is there twice, with different content: {exact[0]} and {other}", "Remove one."
-                )
-        return exact[0]
+        if name not in self._found:
+            first, *others = [file for file in alike if self._key(file) == name] or alike
+            for other in others:
+                if not same_content(first, other):
+                    raise VAError(
+                        f"video '{name}' is there twice, with different content: {first} and {other}", "Remove one."
+                    )
+                self._copies[other] = first
+            self._found[name] = first
+        return self._found[name]
 
     def left_over(self, why: str, skipped: list[Skipped]) -> None:
         """Add the videos that nobody asked for, and all but the first of those that are there several times."""
-        for name, found in self._files.items():
-            if name not in self._asked:
-                skipped.extend(Skipped(what=below(self._root, file), why=why) for file in found)
-            else:
-                first = below(self._root, found[0])
-                again = (file for file in found[1:] if same_content(found[0], file))
-                skipped.extend(
-                    Skipped(what=below(self._root, file), why=f"is the same video as {first}") for file in again
-                )
+        used = set(self._found.values())
+        for file in (file for alike in self._files.values() for file in alike if file not in used):
+            first = self._copies.get(file)
+            said = why if first is None else f"is the same video as {below(self._root, first)}"
+            skipped.append(Skipped(what=below(self._root, file), why=said))
 
 
 def folded(name: str) -> str:
@@ -106,10 +105,17 @@ def folded(name: str) -> str:
 
 
 def same_content(one: Path, other: Path) -> bool:
-    """Say whether two files hold the same bytes."""
-    if one.samefile(other):
-        return True
-    return one.stat().st_size == other.stat().st_size and files.hash_file(one) == files.hash_file(other)
+    """Say whether two files hold the same bytes.
+
+    Raises:
+        VAError: One cannot be read.
+    """
+    try:
+        return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
+    except OSError as error:
+        raise VAError(
+            f"{one} and {other}: cannot be compared ({error.strerror})", "Check permissions, or remove one."
+        ) from None
 
 
 def reason(error: VAError, what: str, root: Path) -> str:
