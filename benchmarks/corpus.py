@@ -1,6 +1,6 @@
 """What a corpus of 600 clips with 5,000 frames each costs: a table, then one JSON line.
 
-    python benchmarks/corpus.py [manifest] [index]
+    python benchmarks/corpus.py [manifest|index|all]
 
 `manifest` writes one of that size with names as long as Aff-Wild2's, and measures its size and how long it takes to
 load in this process (the libraries loaded, the file in the page cache) and to read all labels. `index` runs
@@ -32,10 +32,11 @@ BARS = {"manifest_mb": 2.0, "load_s": 0.2, "index_s": 120.0}
 
 
 def main() -> None:
-    """Run the sections that are named, or all."""
+    """Run one section, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("sections", nargs="*", choices=["manifest", "index", []], default=[])
-    chosen = parser.parse_args().sections or ["manifest", "index"]
+    parser.add_argument("section", nargs="?", choices=["manifest", "index", "all"], default="all")
+    section = parser.parse_args().section
+    chosen = ["manifest", "index"] if section == "all" else [section]
     answer: dict[str, object] = {"benchmark": "corpus", "clips": CLIPS, "frames": FRAMES}
     with tempfile.TemporaryDirectory() as folder:
         for section in chosen:

@@ -405,6 +405,16 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, tiny: Path, text: s
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["time", "split", "identity", "clip"])
+def test_a_column_that_was_asked_for_must_be_there(tmp_path: Path, tiny: Path, name: str) -> None:
+    (tmp_path / "t.csv").write_text("media,valence,arousal\na.mp4,5,5\n")
+    messy_tree.place(tiny, tmp_path / "a.mp4")
+    assert len(read_table(tmp_path / "t.csv").clips) == 1
+    columns = table.Columns(**vars(COLUMNS) | {name: "other"})
+    with pytest.raises(VAError, match="has no column 'other'"):
+        read_table(tmp_path / "t.csv", columns=columns)
+
+
 def test_parquet_without_pyarrow_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(VAError, match="takes pyarrow") as raised:

@@ -191,6 +191,9 @@ def test_editions_that_contradict_each_other_are_refused_until_one_is_named(
     assert "--annotations" in raised.value.hint
     (clip,) = read(tmp_path, annotations=tmp_path / "3rd_ABAW").clips
     assert clip.num_frames == FRAMES - 1
+    (tmp_path / "none").mkdir()
+    with pytest.raises(VAError, match="none: has no VA_Estimation_Challenge"):
+        read(tmp_path, annotations=tmp_path / "none")
 
 
 @pytest.mark.parametrize("folder", ["", "none"])
@@ -254,5 +257,6 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     printed = capsys.readouterr()
     assert printed.out.strip() == str(tmp_path / "out" / "corpus.json")
     assert "unused.mp4" in printed.err and "has no annotation and is not in the sample" in printed.err
-    assert "hurt.mp4" in printed.err and "2 clips; 14 files or lines are left out" in printed.err
+    assert "hurt.mp4" in printed.err and "14 files or lines are left out" in printed.err
+    assert "2 clips: 1 test, 1 train" in printed.err
     assert len(made.skipped) == 14

@@ -1,7 +1,7 @@
 """Commands that make a corpus: `va corpus ...`."""
 
 import functools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -172,7 +172,7 @@ def _made(made: "Corpus") -> None:
             rows.append((f"and {len(what) - _MOST_ROWS} more", why))
     if rows:
         console.table("not in the corpus", ["what", "why"], rows, aside=True, text=2)
-        console.note(
-            f"{len(made.clips)} clips; {len(made.skipped)} files or lines are left out, all listed in corpus.json"
-        )
+        console.note(f"{len(made.skipped)} files or lines are left out; all are listed in corpus.json")
+    counts = Counter(clip.split for clip in made.clips)
+    console.note(f"{len(made.clips)} clips: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}")
     console.say(str(made.path))

@@ -63,7 +63,8 @@ def read_tree(
     root = root.absolute()
     skipped: list[Skipped] = []
     there = tree.find_files(root, skipped)
-    found = _annotations(root, there if annotations is None else _inside(annotations, skipped), skipped)
+    top = root if annotations is None else annotations.absolute()
+    found = _annotations(root, top, there if top == root else tree.find_files(top, skipped), skipped)
     videos = Videos(there, root)
     identities = read_pairs(root / "identities.csv", ("name", "identity"))
     listed = [
@@ -115,8 +116,8 @@ class _Annotation:
         return self.split != other.split or not same
 
 
-def _annotations(root: Path, there: Iterable[Path], skipped: list[Skipped]) -> list[_Annotation]:
-    """Read the annotations of a tree, one for each name."""
+def _annotations(root: Path, top: Path, there: Iterable[Path], skipped: list[Skipped]) -> list[_Annotation]:
+    """Read the annotations below `top`, one for each name."""
     read: dict[str, _Annotation] = {}
     seen = 0
     for file in there:
@@ -141,7 +142,7 @@ def _annotations(root: Path, there: Iterable[Path], skipped: list[Skipped]) -> l
             skipped.append(Skipped(what=where, why=f"says the same as {first.where}"))
     if not seen:
         raise VAError(
-            f"{root}: has no VA_Estimation_Challenge/Train_Set/*.txt or Validation_Set/*.txt below it",
+            f"{top}: has no VA_Estimation_Challenge/Train_Set/*.txt or Validation_Set/*.txt below it",
             "Give the folder that holds the annotations and the videos.",
         )
     return list(read.values())
@@ -159,10 +160,6 @@ def _split_of(file: Path) -> str | None:
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _inside(annotations: Path, skipped: list[Skipped]) -> list[Path]:
-    return tree.find_files(annotations.absolute(), skipped)
 
 
 def _video(name: str, videos: Videos, where: str, skipped: list[Skipped]) -> Path | None:

@@ -29,7 +29,7 @@ _PARQUET: Final = (".parquet", ".pq")
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What the columns are called."""
+    """What the columns are called; those that are not called as their fields here must be there."""
 
     media: str
     time: str
@@ -113,8 +113,9 @@ def read_table(
 
 def _clips(table: Path, cells: dict[str, Sequence[str]], lines: Sequence[int], columns: Columns) -> dict[str, _Clip]:
     """Gather each clip's rows."""
-    for column in (columns.media, columns.valence, columns.arousal):
-        if column.lower() not in cells:
+    for name, column in vars(columns).items():
+        needed = name in ("media", "valence", "arousal") or column != name
+        if needed and column.lower() not in cells:
             raise VAError(f"{table}: has no column '{column}'", f"Its columns: {', '.join(cells)}.")
     nothing = ("",) * len(lines)
     media = cells[columns.media.lower()]
