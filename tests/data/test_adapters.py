@@ -140,6 +140,7 @@ def test_afewva(tmp_path: Path) -> None:
     (root / "02/055/00001.png").write_bytes(b"no picture")
     write_afewva(root, "02/056", {}, [0])
     (root / "02/056/056.json").write_text('{"frames": [1]}')
+    write_afewva(root, "02/057", {0: (1, 0), 10**9: (1, 0)}, [0])
     made = afewva.read_tree(root, out=tmp_path / "out", rate_hz=25.0, val_share=0.5, **COMMON)
     found = {clip.id: (clip.identity, clip.num_frames, round(clip.duration_s, 3)) for clip in made.clips}
     assert found == {"001": ("Ann", 8, 0.32), "002": ("Ann", 3, 0.2), "051": ("051", 1, 0.08)}
@@ -161,7 +162,7 @@ def test_afewva(tmp_path: Path) -> None:
         "02/055/055.json": "02/055/00001.png: is no PNG picture",
     }
     assert {name: text for name, text in why(made).items() if name in expected} == expected
-    assert "is no annotation of AFEW-VA" in why(made)["02/056/056.json"] and len(made.skipped) == 5
+    assert "is no annotation of AFEW-VA" in why(made)["02/056/056.json"] and len(made.skipped) == 6
     assert not list((tmp_path / "out/media").glob(".*"))
 
 
@@ -392,6 +393,12 @@ def test_a_table_without_times_and_splits_holds_for_whole_videos(tmp_path: Path,
         (
             "media,time,valence,arousal,split\na.mp4,0,1,1,train\na.mp4,1,1,1,val\n",
             "t.csv, line 3: clip 'a' has another video, split or identity than in line 2",
+        ),
+        ("1,2,3\n", "t.csv: has no column 'media'"),
+        ("media,valence,arousal\na.mp4,5,5\n,5,5\n", "t.csv, line 3: names no video"),
+        (
+            "media,time,valence,arousal\na.mp4,0,5,5\na.mp4,900,5,5\na.mp4,950,5,5\n",
+            "reach to 950 s and the video ends",
         ),
         ("media,valence,arousal\na.mp4,good,1\n", "t.csv, line 2: expected a number, found 'good'"),
         ("media,valence,arousal\na.mp4,5,5\na.mp4,5,5\n", "the first reason: t.csv, line 2: has 2 rows but"),

@@ -118,6 +118,8 @@ def _read(annotation: Path, pictures: dict[int, Path], *, rate_hz: float) -> tup
     try:
         frames = {int(number): frame for number, frame in data["frames"].items()}
         numbers = sorted(frames)
+        if numbers and numbers[-1] >= 10**9:
+            raise ValueError("a number of more than nine digits")
         axes = [
             np.array([float(frames[number][axis]) for number in numbers], np.float64) for axis in ("valence", "arousal")
         ]

@@ -213,11 +213,21 @@ def by_time(time_s: NDArray[np.float64], va: NDArray[np.float32], valid: NDArray
     second before it, so labels at 2 Hz or more reach every cell.
 
     Args:
-        time_s: float64 [labels], increasing, in seconds from the start of the video.
+        time_s: float64 [labels], increasing, in seconds from the start of the video. Most must be before its end, or
+            they are in another unit or about another video.
         va: float32 [labels, 2].
         valid: bool [labels].
     """
-    return lambda info: Truth(time_s=time_s, va=va, valid=valid)
+
+    def labels(info: MediaInfo) -> Truth:
+        if np.median(time_s) > info.duration_s:
+            raise VAError(
+                f"its labels reach to {time_s[-1]:g} s and the video ends at {info.duration_s:g} s",
+                "Times are in seconds from the start of the video.",
+            )
+        return Truth(time_s=time_s, va=va, valid=valid)
+
+    return labels
 
 
 def constant(va: NDArray[np.float32], valid: bool) -> Labels:

@@ -116,13 +116,15 @@ def _clips(table: Path, cells: dict[str, Sequence[str]], lines: Sequence[int], c
     for name, column in vars(columns).items():
         needed = name in ("media", "valence", "arousal") or column != name
         if needed and column.lower() not in cells:
-            raise VAError(f"{table}: has no column '{column}'", f"Its columns: {', '.join(cells)}.")
+            raise VAError(f"{table}: has no column '{column}'", f"Its columns: {', '.join(cells) or 'none'}.")
     nothing = ("",) * len(lines)
     media = cells[columns.media.lower()]
     optional = [cells.get(name.lower(), nothing) for name in (columns.clip, columns.split, columns.identity)]
     times = cells.get(columns.time.lower(), ("0",) * len(lines))
     found: dict[str, _Clip] = {}
     for at, line in enumerate(lines):
+        if not PurePosixPath(media[at]).name:
+            raise VAError(f"{table}, line {line}: names no video", f"Fill the column '{columns.media}'.")
         named, split, identity = (column[at] for column in optional)
         clip = named or str(PurePosixPath(media[at]).with_suffix("")).replace("/", "_")
         rows = found.setdefault(clip, _Clip(media=media[at], split=split, identity=identity or clip))
