@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import messy_tree
 import numpy as np
 import pytest
 from support import make_video
@@ -50,48 +51,47 @@ def read(root: Path, **changes: object) -> Corpus:
     return affwild2.read_tree(root, **settings)  # type: ignore[arg-type]
 
 
-def test_a_tree(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
-    write_tree(
-        tmp_path,
-        video_bytes,
-        annotations={
-            "Train_Set/video1": FRAMES,
-            "Train_Set/video55_left": FRAMES,
-            "Train_Set/video55_right": FRAMES,
-            "Validation_Set/2-30-640x360": FRAMES,
-            "Validation_Set/the_right": FRAMES,
-        },
-        videos=[
-            "batch1/video1.mp4",
-            "batch1/video55.mp4",
-            "batch2/2-30-640x360.avi",
-            "batch2/unlabelled.mp4",
-            "new_vids/the_right.MP4",
-        ],
-    )
-    seen: list[tuple[int, int]] = []
-    made = read(tmp_path, progress=lambda done, total: seen.append((done, total)))
-    assert made == Corpus.load(tmp_path / "out")
-    assert (made.name, made.synthetic) == ("Aff", False)
-    found = {clip.id: (clip.split, clip.media.relative_to(tmp_path).as_posix(), clip.identity) for clip in made.clips}
-    assert found == {
-        "video1": ("train", "batch1/video1.mp4", "video1"),
-        # Two people in one video: without names they count as one, so that they never fall on both sides of dev.
-        "video55_left": ("train", "batch1/video55.mp4", "video55"),
-        "video55_right": ("train", "batch1/video55.mp4", "video55"),
-        "2-30-640x360": ("val", "batch2/2-30-640x360.avi", "2-30-640x360"),
-        # A name of its own that only looks like a side.
-        "the_right": ("val", "new_vids/the_right.MP4", "the_right"),
-    }
-    for clip in made.clips:
-        truth = made.truth(clip)
-        assert clip.num_frames == FRAMES and clip.duration_s == pytest.approx(FRAMES / RATE)
-        np.testing.assert_allclose(truth.time_s, np.arange(FRAMES) / RATE, atol=1e-6)
-        index = np.arange(FRAMES)
-        assert truth.valid.tolist() == (index != 3).tolist()
-        expected = np.where(index[:, None] == 3, 0, np.stack([index / 100, -index / 100], axis=1))
-        np.testing.assert_array_equal(truth.va, expected.astype(np.float32))
-    assert seen == [*((done, 5) for done in range(5)), (5, 5)]
+@pytest.fixture(scope="module")
+def messy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Corpus]:
+    """The tree of twenty clips, and what was read from it."""
+    folder = tmp_path_factory.mktemp("messy")
+    root = messy_tree.build(folder / "tree", messy_tree.make_media(folder / "media"))
+    return root, read(root, out=folder / "out")
+
+
+@pytest.mark.parametrize("name", messy_tree.EXPECTED)
+def test_each_clip_of_a_messy_tree(messy: tuple[Path, Corpus], name: str) -> None:
+    root, made = messy
+    expected = messy_tree.EXPECTED[name]
+    (clip,) = (clip for clip in made.clips if clip.id == name)
+    assert (clip.split, clip.media, clip.identity) == (expected.split, root / expected.media, expected.identity)
+    assert clip.num_frames == expected.frames and clip.duration_s == pytest.approx(FRAMES / RATE)
+    truth, index = made.truth(clip), np.arange(expected.frames)
+    np.testing.assert_allclose(truth.time_s, index / RATE, atol=1e-6)
+    valid = ~np.isin(index, expected.unlabelled)
+    assert truth.valid.tolist() == valid.tolist()
+    labels = np.where(valid[:, None], np.stack([index / 100, -index / 100], axis=1), 0)
+    np.testing.assert_array_equal(truth.va, labels.astype(np.float32))
+
+
+def test_a_messy_tree_gives_twenty_clips_and_says_what_it_leaves_out(messy: tuple[Path, Corpus]) -> None:
+    root, made = messy
+    assert {clip.id for clip in made.clips} == set(messy_tree.EXPECTED) and len(messy_tree.EXPECTED) == 20
+    assert made == Corpus.load(made.path)
+    assert {one.what for one in made.skipped} == set(messy_tree.SKIPPED)
+    assert len(made.skipped) == len(messy_tree.SKIPPED)
+    for one in made.skipped:
+        assert messy_tree.SKIPPED[one.what] in one.why and str(root) not in one.why
+
+
+def test_the_root_may_be_a_link_and_a_relative_path(
+    tmp_path: Path, video_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tree(tmp_path / "real", video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["batch1/a.mp4"])
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    (clip,) = read(Path("link"), out=Path("out")).clips
+    assert clip.media == tmp_path / "link/batch1/a.mp4"
 
 
 def test_an_annotation_shorter_than_its_video_keeps_the_first_frames(
@@ -139,10 +139,11 @@ def test_identities_are_read_where_they_are_given(tmp_path: Path, video_bytes: d
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"clip,who\na,Ann\n", "expected lines of 'name,identity'"),
-        (b"name,identity\na\n", "expected lines of 'name,identity'"),
-        (b"", "expected lines of 'name,identity'"),
-        (b"name,identity\na,J\xfcrg\n", "cannot be read"),
+        (b"clip,who\na,Ann\n", ": expected lines of 'name,identity'"),
+        (b"name,identity\na\n", ", line 2: has 1 cells and not 2"),
+        (b"", ": holds no row"),
+        (b"name,identity\na,J\xfcrg\n", ": cannot be read"),
+        (b"name,identity\na,Ann\na,Bob\n", ", line 3: 'a' is 'Ann' and 'Bob'"),
     ],
 )
 def test_malformed_identities_are_refused(
@@ -150,38 +151,49 @@ def test_malformed_identities_are_refused(
 ) -> None:
     write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["a.mp4"])
     (tmp_path / "identities.csv").write_bytes(content)
-    with pytest.raises(VAError, match=f"identities.csv: {message}"):
+    with pytest.raises(VAError, match=f"identities.csv{message}"):
         read(tmp_path)
 
 
-def test_an_annotation_without_its_video_is_named(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
+def test_nothing_left_is_refused_with_the_first_reason(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
     write_tree(tmp_path, video_bytes, annotations={"Train_Set/a_left": FRAMES}, videos=["b.mp4"])
-    with pytest.raises(VAError, match=r"Train_Set/a_left.txt: has no video 'a.mp4' or '.avi' below"):
+    with pytest.raises(VAError, match=r"no clip can be used; the first reason: .*Train_Set/a_left.txt: there is no"):
         read(tmp_path)
     assert not (tmp_path / "out" / "corpus.json").exists()
 
 
-def test_a_video_that_is_there_twice_is_refused(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
+def test_two_different_videos_of_one_name_are_refused_where_one_is_needed(
+    tmp_path: Path, video_bytes: dict[str, bytes]
+) -> None:
     write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["batch1/a.mp4", "batch2/a.avi"])
-    with pytest.raises(VAError, match=r"video 'a' is there twice: .*batch1/a.mp4 and .*batch2/a.avi"):
+    with pytest.raises(VAError, match=r"video 'a' is there twice, .*batch1/a.mp4 and .*batch2/a.avi"):
         read(tmp_path)
+    write_tree(tmp_path, video_bytes, annotations={"Train_Set/b": FRAMES}, videos=["b.mp4"])
+    (tmp_path / SETS / "Train_Set" / "a.txt").unlink()
+    assert [clip.id for clip in read(tmp_path).clips] == ["b"]
 
 
 def test_one_name_in_both_sets_is_refused(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
     annotations = {"Train_Set/a": FRAMES, "Validation_Set/a": FRAMES}
     write_tree(tmp_path, video_bytes, annotations=annotations, videos=["a.mp4"])
-    with pytest.raises(VAError, match="clip 'a' appears twice"):
+    with pytest.raises(VAError, match=r"'a' is annotated twice, and not alike: .*Train_Set.*Validation_Set"):
         read(tmp_path)
 
 
-def test_a_broken_video_or_annotation_is_named(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
+def test_editions_that_contradict_each_other_are_refused_until_one_is_named(
+    tmp_path: Path, video_bytes: dict[str, bytes]
+) -> None:
     write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["a.mp4"])
-    (tmp_path / "a.mp4").write_text("no pictures")
-    with pytest.raises(VAError, match=r"a.mp4: cannot be decoded"):
+    older = tmp_path / "3rd_ABAW/VA_Set/Train_Set/a.txt"
+    messy_tree.write(older, messy_tree.annotation(FRAMES - 1))
+    with pytest.raises(VAError, match=r"'a' is annotated twice, and not alike") as raised:
         read(tmp_path)
-    (tmp_path / SETS / "Train_Set" / "a.txt").write_text("valence,arousal\n2,0\n")
-    with pytest.raises(VAError, match=r"a.txt, line 2: 2.0 is outside"):
-        read(tmp_path)
+    assert "--annotations" in raised.value.hint
+    (clip,) = read(tmp_path, annotations=tmp_path / "3rd_ABAW").clips
+    assert clip.num_frames == FRAMES - 1
+    (tmp_path / "none").mkdir()
+    with pytest.raises(VAError, match="none: has no VA_Estimation_Challenge"):
+        read(tmp_path, annotations=tmp_path / "none")
 
 
 @pytest.mark.parametrize("folder", ["", "none"])
@@ -214,21 +226,37 @@ def test_clips_of_the_sample_without_an_annotation_are_the_test_split(
         np.testing.assert_array_equal(truth.time_s, media.probe(clip.media).frame_time_s)
 
 
-def test_a_clip_of_the_sample_without_a_video_is_named(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
+def test_a_clip_of_the_sample_without_a_video_is_skipped(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
     write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["a.mp4"])
     (tmp_path / "sample.txt").write_text("image_location,valence,arousal\na/00001.jpg\nb_left/00001.jpg,,\n")
-    with pytest.raises(VAError, match=r"sample.txt, line 3: 'b_left': has no video 'b.mp4' or '.avi' below"):
-        read(tmp_path, sample=tmp_path / "sample.txt")
+    made = read(tmp_path, sample=tmp_path / "sample.txt")
+    assert [clip.id for clip in made.clips] == ["a"]
+    (skipped,) = made.skipped
+    assert skipped.what.endswith("sample.txt, line 3: 'b_left'") and skipped.why == "there is no video 'b'"
 
 
-def test_the_command_takes_the_sample(
-    tmp_path: Path, video_bytes: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+def test_the_command_takes_the_sample_and_says_what_is_missing(
+    tmp_path: Path,
+    video_bytes: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": FRAMES}, videos=["a.mp4", "b.mp4"])
+    annotations = {"Train_Set/a": FRAMES, **{f"Train_Set/gone{i}": 1 for i in range(12)}}
+    write_tree(tmp_path, video_bytes, annotations=annotations, videos=["a.mp4", "b.mp4", "unused.mp4"])
+    (tmp_path / "hurt.mp4").write_bytes(video_bytes[".mp4"][:-300])
+    messy_tree.write(tmp_path / SETS / "Train_Set" / "hurt.txt", messy_tree.annotation())
     (tmp_path / "sample.txt").write_text("image_location,valence,arousal\nb/00001.jpg,-5,-5\n")
     command = ["corpus", "affwild2", tmp_path, "--sample", tmp_path / "sample.txt", "--out", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", ["va", *map(str, command)])
+    monkeypatch.setattr(sys, "argv", ["va", *map(str, command), "--workers", "1"])
+    monkeypatch.setenv("COLUMNS", "300")
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
-    assert [clip.id for clip in Corpus.load(tmp_path / "out").split("test")] == ["b"]
+    made = Corpus.load(tmp_path / "out")
+    assert [(clip.id, clip.split) for clip in made.clips] == [("a", "train"), ("b", "test")]
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(tmp_path / "out" / "corpus.json")
+    assert "unused.mp4" in printed.err and "has no annotation and is not in the sample" in printed.err
+    assert "hurt.mp4" in printed.err and "14 files or lines are left out" in printed.err
+    assert "2 clips: 1 test, 1 train" in printed.err
+    assert len(made.skipped) == 14

@@ -12,7 +12,7 @@ import pytest
 
 from va import files
 from va.data import corpus
-from va.data.corpus import Clip, Corpus, Truth, dev_identities
+from va.data.corpus import Clip, Corpus, Skipped, Truth, dev_identities
 from va.errors import VAError
 
 
@@ -57,6 +57,28 @@ def test_round_trip(saved: tuple[Corpus, list[tuple[Clip, Truth]]]) -> None:
                 expected, array = getattr(truth, field.name), getattr(found, field.name)
                 assert array.dtype == expected.dtype
                 np.testing.assert_array_equal(array, expected)
+
+
+def test_what_was_skipped_is_kept(tmp_path: Path) -> None:
+    skipped = [Skipped(what="b/x.mp4", why="has no annotation"), Skipped(what="ä,\n", why="")]
+    settings = {"name": "T", "synthetic": False, "media_root": tmp_path, "entries": [entry(tmp_path, "a")]}
+    made = corpus.save(tmp_path / "out", skipped=skipped, **settings)
+    assert made.skipped == tuple(skipped) and Corpus.load(made.path) == made
+    edit(made.path, lambda data: data.pop("skipped"))  # as an earlier version wrote it
+    assert Corpus.load(made.path).skipped == ()
+    for wrong in (5, ["x"], [{"what": "x"}]):
+        edit(made.path, lambda data, wrong=wrong: data.update(skipped=wrong))
+        with pytest.raises(VAError, match="is not a corpus manifest"):
+            Corpus.load(made.path)
+
+
+def test_a_manifest_of_600_clips_of_5000_frames_takes_less_than_2_mb(tmp_path: Path) -> None:
+    # A tenth of the clips in a tenth of the size; names are as long as Aff-Wild2's, and labels lie in sidecars.
+    names = [f"{number}-30-1920x1080-2_{'left' if number % 2 else 'right'}" for number in range(540, 600)]
+    entries = [entry(tmp_path / "new_vids", name, frames=5000) for name in names]
+    skipped = [Skipped(what=f"new_vids/spare{number}.mp4", why="has no annotation") for number in range(16)]
+    made = corpus.save(tmp_path, name="T", synthetic=False, media_root=tmp_path, entries=entries, skipped=skipped)
+    assert len(made.clips) == 60 and made.path.stat().st_size < 2e6 / 10
 
 
 def test_splits(saved: tuple[Corpus, list[tuple[Clip, Truth]]]) -> None:

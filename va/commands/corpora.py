@@ -1,9 +1,29 @@
 """Commands that make a corpus: `va corpus ...`."""
 
+import functools
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import typer
 
 from va import console, options, settings
-from va.data.config import AffWild2Config, SynthConfig
+from va.data.config import (
+    AdapterConfig,
+    AfewVaConfig,
+    AffWild2Config,
+    OmgConfig,
+    RecolaConfig,
+    RecordingsConfig,
+    SewaConfig,
+    SynthConfig,
+    TableConfig,
+    parse_scale,
+)
+
+if TYPE_CHECKING:  # NumPy and the video library are loaded by the commands that need them
+    from va.data.corpus import Corpus
+    from va.data.sources import Probe
 
 corpus_app = typer.Typer(no_args_is_help=True, help="Make a corpus manifest from a data set, or a synthetic corpus.")
 
@@ -35,8 +55,124 @@ def corpus_affwild2(config: AffWild2Config) -> None:
     """Read an Aff-Wild2 / ABAW tree into a manifest; nothing in the tree is changed."""
     from va.data import affwild2
 
-    with console.progress("reading the tree") as progress:
+    with console.progress("looking at videos") as progress:
         made = affwild2.read_tree(
-            config.root, out=config.out, name=config.name, synthetic=False, sample=config.sample, progress=progress
+            config.root,
+            out=config.out,
+            name=config.name,
+            synthetic=False,
+            sample=config.sample,
+            annotations=config.annotations,
+            probe=_probe(config),
+            progress=progress,
         )
+    _made(made)
+
+
+@options.stage(corpus_app, "afewva", AfewVaConfig)
+def corpus_afewva(config: AfewVaConfig) -> None:
+    """Read AFEW-VA into a manifest; its pictures are packed, unchanged, into one video per clip below --out."""
+    from va.data import afewva
+
+    console.note(f"{config.out / 'media'}: one video per clip, as large as its pictures, goes here")
+    with console.progress("packing pictures, looking at videos") as progress:
+        made = afewva.read_tree(
+            config.root,
+            out=config.out,
+            name=config.name,
+            rate_hz=config.rate_hz,
+            val_share=config.val_share,
+            probe=_probe(config),
+            progress=progress,
+        )
+    _made(made)
+
+
+@options.stage(corpus_app, "omg", OmgConfig)
+def corpus_omg(config: OmgConfig) -> None:
+    """Read OMG-Emotion into a manifest: one label per utterance, which each of its frames gets."""
+    from va.data import omg
+
+    with console.progress("looking at videos") as progress:
+        made = omg.read_tree(config.root, out=config.out, name=config.name, probe=_probe(config), progress=progress)
+    _made(made)
+
+
+@options.stage(corpus_app, "recola", RecolaConfig)
+def corpus_recola(config: RecolaConfig) -> None:
+    """Read RECOLA, or any files of one axis each (ARFF or CSV in valence/ and arousal/), into a manifest."""
+    from va.data import recola
+
+    _recordings(config, config.name, recola.read_tree)
+
+
+@options.stage(corpus_app, "sewa", SewaConfig)
+def corpus_sewa(config: SewaConfig) -> None:
+    """Read SEWA, or any labels/*.csv of name;time;arousal;valence, into a manifest."""
+    from va.data import sewa
+
+    _recordings(config, config.name, sewa.read_tree)
+
+
+@options.stage(corpus_app, "table", TableConfig)
+def corpus_table(config: TableConfig) -> None:
+    """Read a CSV or Parquet file with a row per label into a manifest."""
+    from va.data import table
+
+    names = ("media", "time", "valence", "arousal", "split", "identity", "clip")
+    with console.progress("looking at videos") as progress:
+        made = table.read_table(
+            config.table,
+            out=config.out,
+            name=config.name,
+            columns=table.Columns(**{name: getattr(config, name) for name in names}),
+            valence_scale=parse_scale(config.scale, option="--scale"),
+            arousal_scale=parse_scale(config.arousal_scale or config.scale, option="--arousal-scale"),
+            media_root=config.media_root,
+            val_share=config.val_share,
+            probe=_probe(config),
+            progress=progress,
+        )
+    _made(made)
+
+
+_MOST_ROWS = 10
+"""Rows of the table for one reason; all are in the manifest."""
+
+
+def _recordings(config: RecordingsConfig, name: str, read_tree: Callable[..., "Corpus"]) -> None:
+    with console.progress("looking at videos") as progress:
+        made = read_tree(
+            config.root,
+            out=config.out,
+            name=name,
+            scale=parse_scale(config.scale, option="--scale"),
+            val_share=config.val_share,
+            probe=_probe(config),
+            progress=progress,
+        )
+    _made(made)
+
+
+def _probe(config: AdapterConfig) -> "Probe":
+    from va.extract import probing
+
+    return functools.partial(probing.probe, workers=config.workers)
+
+
+def _made(made: "Corpus") -> None:
+    """Say what is not in a corpus and why, then where it is."""
+    reasons = defaultdict(list)
+    for one in made.skipped:
+        reasons[one.why].append(one.what)
+    rows = []
+    for why, what in sorted(reasons.items(), key=lambda item: (len(item[1]), item[0])):
+        rows += [(name, why) for name in what[:_MOST_ROWS]]
+        if len(what) > _MOST_ROWS:
+            rows.append((f"and {len(what) - _MOST_ROWS} more", why))
+    if rows:
+        console.table("not in the corpus", ["what", "why"], rows, aside=True, text=2)
+        console.note(f"{len(made.skipped)} files or lines are left out; all are listed in corpus.json")
+    counts = Counter(clip.split for clip in made.clips)
+    console.note(f"{len(made.clips)} clips: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}")
     console.say(str(made.path))

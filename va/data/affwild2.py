@@ -1,27 +1,37 @@
-"""The official Aff-Wild2 / ABAW tree -> Corpus.
+"""The Aff-Wild2 / ABAW tree, as years of copying left it -> Corpus.
 
-Reads a clean tree: annotations in `.../VA_Estimation_Challenge/{Train_Set,Validation_Set}/<name>.txt`, videos
-anywhere below the root as `<video>.mp4` or `.avi`. `<video>_left` and `<video>_right` are two people in one
-video. An optional `identities.csv` at the root (`name,identity` per line) says who is in which clip; without
-it every video counts as a person of its own, since the official tree does not name people. The challenge's sample file
-(`sample.py`) names the test clips: those in it that have no annotation get the split `test` and no valid label.
+Annotations are `.../VA_Estimation_Challenge/{Train_Set,Validation_Set}/<name>.txt`, in any spelling of these folders
+(`VA_Set`, `va_challenge`, `training`, `Val`, ...) and below any edition's folder; videos are anywhere below the root.
+`<name>_left` and `<name>_right` are two people in one video, unless there is a video of that very name. An optional
+`identities.csv` at the root (`name,identity` per line) says who is in which clip; without it every video counts as a
+person of its own, since the official tree does not name people. The challenge's sample file (`sample.py`) names the
+test clips: those in it that have no annotation get the split `test` and no valid label.
+
+What stops: no annotation, nothing left, and what could be read in two ways (annotations of one name that differ, a name
+in both sets, two different videos of one name). All else that is wrong costs its clip, and is said.
 """
 
-import csv
-from collections.abc import Callable
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from va.data import corpus, labels, media, timeline
-from va.data.corpus import Clip, Corpus, Truth
+from va.data import labels, sources, tree
+from va.data.corpus import Corpus, Skipped
+from va.data.rows import read_pairs
 from va.data.sample import read_sample
+from va.data.sources import Probe, Progress, Source
+from va.data.tree import Videos
 from va.errors import VAError
 
-_CHALLENGE: Final = "VA_Estimation_Challenge"
-_SPLITS: Final = {"Train_Set": "train", "Validation_Set": "val"}
-_SUFFIXES: Final = (".mp4", ".avi")
+_CHALLENGE: Final = re.compile(
+    r"(\d+(st|nd|rd|th))?(abaw)?(va|valencearousal)(estimation)?(challenge|set|track)?(annotations?|labels?)?\d*"
+)
+_SET: Final = re.compile(r"(?P<train>train(ing)?)(set)?|(?P<val>val|valid|validation|dev|development)(set)?")
 
 
 def read_tree(
@@ -31,7 +41,9 @@ def read_tree(
     name: str,
     synthetic: bool,
     sample: Path | None,
-    progress: Callable[[int, int], None],
+    progress: Progress,
+    annotations: Path | None = None,
+    probe: Probe = sources.probe_here,
 ) -> Corpus:
     """Read a tree and write its manifest.
 
@@ -41,113 +53,130 @@ def read_tree(
         name: A name for reports.
         synthetic: Whether the tree was drawn by `va corpus synth`.
         sample: The challenge's sample file, which names the test clips; None for none.
-        progress: Called with (clips done, clips in all).
+        progress: Called with (videos done, videos in all).
+        annotations: Folder below which annotations are looked for; None for the root.
+        probe: Looks at the videos.
 
     Raises:
-        VAError: No annotations, a clip without its video, or an unreadable file.
+        VAError: No annotations, annotations or videos that contradict each other, or no clip that can be used.
     """
-    sources = _annotations(root)
+    root = root.absolute()
+    skipped: list[Skipped] = []
+    there = tree.find_files(root, skipped)
+    top = root if annotations is None else annotations.absolute()
+    found = _annotations(root, top, there if top == root else tree.find_files(top, skipped), skipped)
+    videos = Videos(there, root)
+    identities = read_pairs(root / "identities.csv", ("name", "identity"))
+    listed = [
+        Source(
+            id=one.name,
+            media=video,
+            split=one.split,
+            identity=identities.get(one.name, video.stem),
+            labels=sources.by_frame(one.va, one.valid),
+            where=one.where,
+        )
+        for one in found
+        if (video := _video(one.name, videos, one.where, skipped))
+    ]
     if sample is not None:
-        sources += _unannotated(sample, {source.name for source in sources})
-    videos = _videos(root)
-    identities = _identities(root / "identities.csv")
-    entries = []
-    for done, source in enumerate(sources):
-        progress(done, len(sources))
-        video = source.name if source.name in videos else _without_side(source.name)
-        if video not in videos:
-            raise VAError(
-                f"{source.where}: has no video '{video}.mp4' or '.avi' below {root}",
-                "Copy the video into the tree, or remove the annotation."
-                if source.annotation
-                else "Copy the test videos into the tree.",
-            )
-        identity = identities.get(source.name, video)
-        entries.append(_entry(source, videos[video], identity=identity))
-    progress(len(sources), len(sources))
-    return corpus.save(out, name=name, synthetic=synthetic, media_root=root, entries=entries)
+        for place, test in _unannotated(sample, {one.name for one in found}):
+            if video := _video(test, videos, place, skipped):
+                identity = identities.get(test, video.stem)
+                source = Source(
+                    id=test, media=video, split="test", identity=identity, labels=sources.UNLABELLED, where=place
+                )
+                listed.append(source)
+    videos.left_over("has no annotation" if sample is None else "has no annotation and is not in the sample", skipped)
+    return sources.build(
+        listed,
+        skipped=skipped,
+        out=out,
+        name=name,
+        synthetic=synthetic,
+        media_root=root,
+        probe=probe,
+        progress=progress,
+    )
 
 
-class _Source(NamedTuple):
-    """A clip before its video is looked at; `where` is the file, and for a sample the line, that names it."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Annotation:
+    """A file of labels that could be read."""
 
     name: str
     split: str
-    annotation: Path | None
+    file: Path
     where: str
+    va: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+    def contradicts(self, other: "_Annotation") -> bool:
+        same = np.array_equal(self.va, other.va) and np.array_equal(self.valid, other.valid)
+        return self.split != other.split or not same
 
 
-def _entry(source: _Source, video: Path, *, identity: str) -> tuple[Clip, Truth]:
-    annotation = labels.read_annotation(source.annotation) if source.annotation else None
-    info = media.probe(video)
-    time_s = info.frame_time_s
-    va, valid = annotation or (np.zeros((len(time_s), 2), np.float32), np.zeros(len(time_s), np.bool_))
-    # "The annotation can be some frames shorter or longer than the video": surplus labels keep their place on
-    # the clock, at the mean frame distance, so that every annotated frame can be scored.
-    surplus = len(va) - len(time_s)
-    if surplus > 0:
-        step_s = (info.duration_s - time_s[0]) / len(time_s)
-        time_s = np.concatenate([time_s, timeline.times_after(time_s[-1], np.arange(1, surplus + 1), step_s=step_s)])
-    clip = Clip(
-        id=source.name,
-        media=video,
-        split=source.split,
-        identity=identity,
-        num_frames=len(va),
-        duration_s=info.duration_s,
-    )
-    return clip, Truth(time_s=time_s[: len(va)], va=va, valid=valid)
-
-
-def _annotations(root: Path) -> list[_Source]:
-    if not root.is_dir():
-        raise VAError(f"{root}: no such folder", "Give the top folder of the Aff-Wild2 tree.")
-    found = [
-        _Source(name=file.stem, split=split, annotation=file, where=str(file))
-        for folder in sorted(root.rglob(_CHALLENGE))
-        for set_name, split in _SPLITS.items()
-        for file in sorted((folder / set_name).glob("*.txt"))
-    ]
-    if not found:
+def _annotations(root: Path, top: Path, there: Iterable[Path], skipped: list[Skipped]) -> list[_Annotation]:
+    """Read the annotations below `top`, one for each name."""
+    read: dict[str, _Annotation] = {}
+    seen = 0
+    for file in there:
+        split = _split_of(file)
+        if split is None:
+            continue
+        seen += 1
+        where = tree.below(root, file)
+        try:
+            va, valid = labels.read_annotation(file)
+        except VAError as error:
+            skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))
+            continue
+        one = _Annotation(name=file.stem, split=split, file=file, where=where, va=va, valid=valid)
+        first = read.setdefault(one.name, one)
+        if first is not one:
+            if first.contradicts(one):
+                raise VAError(
+                    f"'{one.name}' is annotated twice, and not alike: {first.file} and {file}",
+                    "Name the folder of one edition with --annotations, or remove one.",
+                )
+            skipped.append(Skipped(what=where, why=f"says the same as {first.where}"))
+    if not seen:
         raise VAError(
-            f"{root}: has no {_CHALLENGE}/Train_Set/*.txt or Validation_Set/*.txt below it",
+            f"{top}: has no VA_Estimation_Challenge/Train_Set/*.txt or Validation_Set/*.txt below it",
             "Give the folder that holds the annotations and the videos.",
         )
-    return found
+    return list(read.values())
 
 
-def _unannotated(sample: Path, annotated: set[str]) -> list[_Source]:
-    """List the sample's clips that nobody may have annotated: the test split."""
+def _split_of(file: Path) -> str | None:
+    """Say which split an annotation file is of; None for a file that is none."""
+    if file.suffix.lower() != ".txt":
+        return None
+    named = _SET.fullmatch(_plain(file.parent.name))
+    if named is None or not _CHALLENGE.fullmatch(_plain(file.parent.parent.name)):
+        return None
+    return "train" if named["train"] else "val"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _video(name: str, videos: Videos, where: str, skipped: list[Skipped]) -> Path | None:
+    """Find the video that a clip is cut from."""
+    whole = re.sub(r"_(left|right)$", "", name, flags=re.IGNORECASE)
+    video = videos.find(name) or videos.find(whole)
+    if video is None:
+        skipped.append(Skipped(what=where, why=f"there is no video '{whole}'"))
+    return video
+
+
+def _unannotated(sample: Path, annotated: set[str]) -> list[tuple[str, str]]:
+    """List the sample's clips that nobody may have annotated, the test split: where each is named, and its name."""
     read = read_sample(sample)
     first = np.unique(read.clips, return_index=True)[1]
     return [
-        _Source(name=name, split="test", annotation=None, where=f"{sample}, line {read.line_of(int(index))}: '{name}'")
+        (f"{sample}, line {read.line_of(int(index))}: '{name}'", name)
         for name, index in zip(read.names, first, strict=True)
         if name not in annotated
     ]
-
-
-def _videos(root: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for file in sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES):
-        if file.stem in found:
-            raise VAError(f"video '{file.stem}' is there twice: {found[file.stem]} and {file}", "Remove one.")
-        found[file.stem] = file
-    return found
-
-
-def _without_side(name: str) -> str:
-    return name.removesuffix("_left").removesuffix("_right")
-
-
-def _identities(file: Path) -> dict[str, str]:
-    if not file.exists():
-        return {}
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise VAError(f"{file}: cannot be read ({error})", "Save it as UTF-8 text.") from None
-    if not rows or rows[0] != ["name", "identity"] or any(len(row) != 2 for row in rows):
-        raise VAError(f"{file}: expected lines of 'name,identity' under that header", "Correct or remove it.")
-    return dict(rows[1:])

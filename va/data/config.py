@@ -1,5 +1,6 @@
 """Settings of the corpus commands. Standard library only, so that `va --help` stays quick."""
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -42,20 +43,174 @@ class SynthConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AffWild2Config:
+class AdapterConfig:
+    """What every data set's command asks for."""
+
+    out: Path = outside_digest()
+    """Folder to write corpus.json and the label files into."""
+
+    workers: int = outside_digest(default=0)
+    """Processes that look at videos; 0 takes one per core, up to 16."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.workers >= 0, option="--workers", value=self.workers, expected="0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffWild2Config(AdapterConfig):
     """An Aff-Wild2 / ABAW tree."""
 
     root: Path = argument()
     """Top folder of the tree, which holds annotations and videos."""
-
-    out: Path = outside_digest()
-    """Folder to write corpus.json and the label files into."""
 
     name: str = "Aff-Wild2"
     """Name of the corpus in reports."""
 
     sample: Path | None = None
     """Sample file of the challenge: clips that it lists and that have no annotation become the test split."""
+
+    annotations: Path | None = None
+    """Folder with the annotations to use, where the tree holds several editions that contradict each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DividedConfig(AdapterConfig):
+    """A data set whose clips may have no split."""
+
+    val_share: float = 0.2
+    """Share of the people for the split val, where the data set names no splits."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        require(0 < self.val_share < 1, option="--val-share", value=self.val_share, expected="between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfewVaConfig(_DividedConfig):
+    """An AFEW-VA tree."""
+
+    root: Path = argument()
+    """Folder that holds the clips' folders, 001/ and so on."""
+
+    name: str = "AFEW-VA"
+    """Name of the corpus in reports."""
+
+    rate_hz: float = 25.0
+    """Pictures per second, which the data set does not state."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        require(1 <= self.rate_hz <= 240, option="--rate-hz", value=self.rate_hz, expected="1 to 240")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OmgConfig(AdapterConfig):
+    """An OMG-Emotion tree."""
+
+    root: Path = argument()
+    """Folder that holds omg_TrainVideos.csv and its kin, and the utterances' videos."""
+
+    name: str = "OMG-Emotion"
+    """Name of the corpus in reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingsConfig(_DividedConfig):
+    """A tree of recordings with a value per time."""
+
+    root: Path = argument()
+    """Folder that holds the annotations and the videos."""
+
+    scale: str = "-1..1"
+    """Lowest and highest label, e.g. 0..1."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        parse_scale(self.scale, option="--scale")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecolaConfig(RecordingsConfig):
+    """RECOLA, or a data set with a file per axis and recording."""
+
+    name: str = "RECOLA"
+    """Name of the corpus in reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SewaConfig(RecordingsConfig):
+    """SEWA, or a data set with a file per recording."""
+
+    name: str = "SEWA"
+    """Name of the corpus in reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig(_DividedConfig):
+    """A table of one's own."""
+
+    table: Path = argument()
+    """CSV or Parquet file with a row per label."""
+
+    name: str
+    """Name of the corpus in reports."""
+
+    scale: str = "-1..1"
+    """Lowest and highest label, e.g. 1..9 or -10..10."""
+
+    arousal_scale: str | None = None
+    """The same of arousal, where it is on another scale than valence."""
+
+    media_root: Path | None = None
+    """Folder that media are named from, and lie below, where that is not the table's own."""
+
+    media: str = "media"
+    """Column of the video's path."""
+
+    time: str = "time"
+    """Column of the label's time in seconds; without it, a row holds for its whole video."""
+
+    valence: str = "valence"
+    """Column of valence."""
+
+    arousal: str = "arousal"
+    """Column of arousal."""
+
+    split: str = "split"
+    """Column of the split: train, val or test; without it, people are divided by --val-share."""
+
+    identity: str = "identity"
+    """Column that says who it is; without it, every clip is a person of its own."""
+
+    clip: str = "clip"
+    """Column of the clip's name, where two people are in one video."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        parse_scale(self.scale, option="--scale")
+        if self.arousal_scale is not None:
+            parse_scale(self.arousal_scale, option="--arousal-scale")
+
+
+def parse_scale(text: str, *, option: str) -> tuple[float, float]:
+    """Read a scale such as `1..9`: its lowest and highest label.
+
+    Raises:
+        VAError: It is none.
+    """
+    low, dots, high = text.partition("..")
+    try:
+        ends = float(low), float(high)
+    except ValueError:
+        ends = 0.0, 0.0
+    proper = bool(dots) and math.isfinite(ends[1] - ends[0]) and ends[0] < ends[1]
+    require(proper, option=option, value=text, expected="a lower and a higher number, e.g. 1..9 or -10..10")
+    return ends
 
 
 @dataclass(frozen=True, kw_only=True)

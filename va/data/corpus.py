@@ -20,7 +20,7 @@ from va.errors import VAError
 
 SCHEMA: Final = 1
 SPLITS: Final = ("train", "val", "test")
-_REMAKE: Final = "Make it again with 'va corpus synth' or 'va corpus affwild2'."
+_REMAKE: Final = "Make it again with 'va corpus synth', 'va corpus affwild2' or another adapter."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,19 @@ class Truth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """Something in a data set that is not in the corpus.
+
+    Args:
+        what: A file, where it can be below the data set's root, or a place in one.
+        why: What is wrong with it.
+    """
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """A loaded manifest.
 
@@ -68,12 +81,14 @@ class Corpus:
         name: A name for reports.
         synthetic: True for a corpus drawn by `va corpus synth`; reports say so.
         clips: All clips, ordered by id.
+        skipped: What the adapter left out, and why.
     """
 
     path: Path
     name: str
     synthetic: bool
     clips: tuple[Clip, ...]
+    skipped: tuple[Skipped, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> "Corpus":
@@ -91,7 +106,9 @@ class Corpus:
             clips = tuple(_clip(row, root, file) for row in data["clips"])
             if len({clip.id for clip in clips}) < len(clips):
                 raise ValueError("two clips have one id")
-            return cls(path=file, name=data["name"], synthetic=bool(data["synthetic"]), clips=clips)
+            # Manifests of earlier versions say nothing about what was skipped.
+            skipped = tuple(Skipped(what=str(row["what"]), why=str(row["why"])) for row in data.get("skipped", []))
+            return cls(path=file, name=data["name"], synthetic=bool(data["synthetic"]), clips=clips, skipped=skipped)
         except (KeyError, TypeError, ValueError) as error:
             raise VAError(f"{file}: is not a corpus manifest ({error!r})", _REMAKE) from None
 
@@ -131,7 +148,13 @@ class Corpus:
 
 
 def save(
-    directory: Path, *, name: str, synthetic: bool, media_root: Path, entries: Sequence[tuple[Clip, Truth]]
+    directory: Path,
+    *,
+    name: str,
+    synthetic: bool,
+    media_root: Path,
+    entries: Sequence[tuple[Clip, Truth]],
+    skipped: Sequence[Skipped] = (),
 ) -> Corpus:
     """Write a manifest and its sidecars; the manifest comes last, so that it never names what is not there.
 
@@ -141,6 +164,7 @@ def save(
         synthetic: Whether the corpus is drawn.
         media_root: Folder that holds all media; stored relative to `directory` when it lies inside it.
         entries: Clips with their annotation.
+        skipped: What was left out, and why.
 
     Raises:
         VAError: Two clips have one id.
@@ -163,6 +187,7 @@ def save(
             "synthetic": synthetic,
             "media_root": root.relative_to(file.parent).as_posix() if inside else str(root),
             "clips": [_row(clip, root) for clip, _ in entries],
+            "skipped": [{"what": one.what, "why": one.why} for one in skipped],
         },
     )
     return Corpus.load(file)

@@ -1,7 +1,8 @@
 """Annotation text -> arrays: the Aff-Wild2 / ABAW format, with -5 turned into a mask.
 
 First line `valence,arousal`; then line i (from 1) belongs to frame i: two comma-separated numbers in
-[-1, 1], or -5 in either for "no valid label" (the ABAW challenge's convention).
+[-1, 1], or -5 in either for "no valid label" (the ABAW challenge's convention). A byte-order mark, Windows line ends
+and blank lines at the end are read over.
 """
 
 from pathlib import Path
@@ -29,12 +30,12 @@ def read_annotation(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]
         VAError: Unreadable, a wrong header, or a line that is not two numbers in range; names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except OSError as error:
         raise VAError(f"{path}: cannot be read ({error.strerror})", "Check the path and permissions.") from None
     except UnicodeDecodeError:
         raise VAError(f"{path}: is not UTF-8 text", "An annotation is a text file; is this the right one?") from None
-    if not lines or lines[0].replace(" ", "").strip().lower() != HEADER:
+    if not lines or lines[0].replace(" ", "").replace('"', "").strip().lower() != HEADER:
         found = lines[0][:60] if lines else "an empty file"
         raise VAError(
             f"{path}, line 1: expected the header '{HEADER}', found {found!r}",
