@@ -4,6 +4,7 @@ Every step goes on where it was interrupted: extraction by clip, training by epo
 costs its scoring only. Nothing here knows a figure: what is published is quoted by the pages that it is compared on.
 """
 
+import functools
 import json
 import signal
 import time
@@ -20,7 +21,7 @@ from va.errors import VAError
 from va.evaluate import ablation, score, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.pages import reproduction_page
-from va.extract import pipeline
+from va.extract import pipeline, probing
 from va.extract.config import PRESETS, ExtractConfig
 from va.reproduce_config import ReproduceConfig
 from va.train import ablate, ensemble, planning, runs
@@ -53,7 +54,7 @@ def run(config: ReproduceConfig, *, bar: Bar, note: Callable[[str], None]) -> di
     """
     clock = _Clock()
     with clock.step("corpus"), bar("1/5 reading the tree") as progress:
-        corpus = _corpus(config, progress)
+        corpus = _corpus(config, progress, note)
     with clock.step("features"), bar("2/5 extracting") as progress:
         _extract(config, progress, note)
     tables = []
@@ -100,7 +101,7 @@ class _Clock:
         self.seconds[self._name] = round(time.perf_counter() - self._started, 1)
 
 
-def _corpus(config: ReproduceConfig, progress: Callable[..., None]) -> Corpus:
+def _corpus(config: ReproduceConfig, progress: Callable[..., None], note: Callable[[str], None]) -> Corpus:
     """Read the tree, unless this very tree has been read already."""
     directory = config.out / "corpus"
     sample = str(config.sample.absolute()) if config.sample else None
@@ -109,8 +110,16 @@ def _corpus(config: ReproduceConfig, progress: Callable[..., None]) -> Corpus:
     if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == asked:
         return Corpus.load(directory)
     corpus = affwild2.read_tree(
-        config.root, out=directory, name=config.name, synthetic=False, sample=config.sample, progress=progress
+        config.root,
+        out=directory,
+        name=config.name,
+        synthetic=False,
+        sample=config.sample,
+        probe=functools.partial(probing.probe, workers=0),
+        progress=progress,
     )
+    if corpus.skipped:
+        note(f"{len(corpus.skipped)} things in the tree were skipped; {corpus.path} says what and why")
     files.write_json(record, asked)
     return corpus
 
