@@ -70,11 +70,13 @@ def progress(title: str, *, quiet: bool = False, estimate: bool = True) -> Itera
         yield update
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False) -> None:
-    """Print a table, `aside` on standard error; the first column is text, the others are numbers."""
+def table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False, words: int = 1
+) -> None:
+    """Print a table, `aside` on standard error; the first `words` columns are text, the others are numbers."""
     shown = Table(title=escape(title), title_justify="left")
     for position, name in enumerate(header):
-        shown.add_column(escape(name), justify="left" if position == 0 else "right")
+        shown.add_column(escape(name), justify="left" if position < words else "right", overflow="fold")
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     (_err if aside else _out).print(shown)

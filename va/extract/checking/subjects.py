@@ -1,0 +1,153 @@
+"""What there is to check: the clips of a manifest, or those that a tree without a manifest would give."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from va.data.corpus import Clip, Corpus, Truth
+from va.data.findings import Finding
+from va.errors import VAError
+
+SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm")
+_SETS: Final = re.compile(r"(train|val|test)(ing|id|idation)?(set|split|data)?")
+_NOT_ANNOTATIONS: Final = re.compile(r"readme|licen[cs]e|sample|submission|requirements", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One clip to check.
+
+    Args:
+        id: Its name.
+        split: `train`, `val` or `test`; "" where a tree does not say.
+        identity: Who it is; "" where nobody says.
+        media: Its video; None where a tree has none.
+        text: Its annotation text; None where there is none.
+        truth: Its labels as the adapter read them, or as they were read again; None without a manifest or a sidecar.
+        duration_s: Of the video when the manifest was made, in seconds; None without a manifest.
+    """
+
+    id: str
+    split: str
+    identity: str = ""
+    media: Path | None = None
+    text: Path | None = None
+    truth: Truth | None = None
+    duration_s: float | None = None
+
+
+def of_corpus(corpus: Corpus, texts: Sequence[Path]) -> tuple[list[Subject], list[Finding]]:
+    """Give a manifest's clips, and findings about their sidecars.
+
+    Args:
+        corpus: The corpus.
+        texts: Annotation files; those named after a clip are taken for its own, its split's before others.
+    """
+    findings, subjects = list[Finding](), list[Subject]()
+    by_name: dict[str, list[Path]] = {}
+    for text in texts:
+        by_name.setdefault(text.stem, []).append(text)
+    # Labels are compared with their text as they were read, not as they were changed later.
+    read = tuple(one for one in corpus.decisions if one.do == "read-again")
+    bare = dataclasses.replace(corpus, decisions=read)
+    for clip in corpus.clips:
+        truth = None
+        try:
+            truth = bare.truth(clip)
+        except VAError as error:
+            file, _, said = error.message.partition(": ")
+            do = "Make the manifest again, with the command that made it."
+            findings.append(
+                Finding(severity="error", kind="sidecar-damaged", file=file, clip=clip.id, what=said, do=do)
+            )
+        mine = sorted(by_name.get(clip.id, []), key=lambda text: split_of(text) != clip.split)
+        subjects.append(_subject(clip, truth, mine[0] if mine else None))
+    return subjects, findings
+
+
+def of_tree(root: Path, texts: Sequence[Path]) -> tuple[list[Subject], list[Finding]]:
+    """Give the clips that a tree's annotations name, and findings about what does not fit together."""
+    findings, subjects = list[Finding](), list[Subject]()
+    videos: dict[str, Path] = {}
+    for file in _files(root, SUFFIXES):
+        if file.stem in videos:
+            what = f"has the name of another video: {videos[file.stem]}"
+            findings.append(
+                Finding(severity="error", kind="video-twice", file=str(file), what=what, do="Remove one of them.")
+            )
+        videos.setdefault(file.stem, file)
+    seen: dict[str, Path] = {}
+    for text in texts:
+        name = text.stem
+        if name in seen:
+            what = f"annotates '{name}' a second time: {seen[name]}"
+            findings.append(
+                Finding(
+                    severity="error", kind="annotation-twice", file=str(text), clip=name, what=what, do="Remove one."
+                )
+            )
+        seen.setdefault(name, text)
+        media = videos.get(name) or videos.get(name.removesuffix("_left").removesuffix("_right"))
+        if media is None and videos:
+            what, do = "has no video of its name", "Copy the video into the tree, or remove the annotation."
+            findings.append(
+                Finding(severity="error", kind="video-missing", file=str(text), clip=name, what=what, do=do)
+            )
+        subjects.append(Subject(id=name, split=split_of(text), media=media, text=text))
+    used = {subject.media for subject in subjects}
+    for file in videos.values():
+        if file not in used:
+            what, do = "has no annotation", "Nothing, if it is of the test split or of another challenge."
+            findings.append(Finding(severity="note", kind="not-annotated", file=str(file), what=what, do=do))
+    return subjects, findings
+
+
+def annotation_files(root: Path) -> list[Path]:
+    """Find annotation text: in folders named after a split, those of the valence-arousal challenge before others.
+
+    A folder that holds neither is taken for one of annotations itself. Symbolic links are not followed.
+    """
+    found = [file for file in _files(root, (".txt",)) if not _NOT_ANNOTATIONS.search(file.stem)]
+    in_sets = [file for file in found if split_of(file)]
+    challenge = [file for file in in_sets if any(map(_is_challenge, file.parts))]
+    return challenge or in_sets or [file for file in found if file.parent == root]
+
+
+def split_of(text: Path) -> str:
+    """Give the split that an annotation's folder is named after; "" for none."""
+    found = _SETS.fullmatch(_plain(text.parent.name))
+    return found[1] if found else ""
+
+
+def _is_challenge(folder: str) -> bool:
+    name = re.sub(r"^\d+(st|nd|rd|th)?(abaw)?", "", _plain(folder))
+    return name.startswith(("vaestimation", "vachallenge", "vaset", "valencearousal")) or name == "va"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _subject(clip: Clip, truth: Truth | None, text: Path | None) -> Subject:
+    return Subject(
+        id=clip.id,
+        split=clip.split,
+        identity=clip.identity,
+        media=clip.media,
+        text=text,
+        truth=truth,
+        duration_s=clip.duration_s,
+    )
+
+
+def _files(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Walk a tree in order, without hidden files and without folders of pictures, which hold millions of names."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "cropped")))
+        for name in sorted(names):
+            if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
+                yield Path(folder) / name
