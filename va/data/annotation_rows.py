@@ -9,6 +9,8 @@ NOT_A_NUMBER: Final = "not-a-number"
 
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WITH_COMMA: Final = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_WHOLE: Final = re.compile(r"[+-]?\d+\s*[,;\t ]\s*[+-]?\d+", re.ASCII)
+_THREE: Final = re.compile(r"[+-]?\d+,[+-]?\d+,[+-]?\d+", re.ASCII)
 _FOUR: Final = re.compile(r"[+-]?\d+,\d+,[+-]?\d+,\d+", re.ASCII)
 _SAMPLED: Final = 200
 
@@ -26,14 +28,25 @@ class Row(NamedTuple):
 
 
 def uses_decimal_commas(lines: Sequence[str]) -> bool:
-    """Say whether the lines of a text have commas as decimals: most of those that are not whole numbers do."""
+    """Say whether the lines of a text have commas as decimals: most of those do that are not two whole numbers.
+
+    `0,5` alone is two whole numbers, not one with a comma, so that lines of three or four parts, or parted by something
+    else, must be seen.
+    """
     step = max(1, len(lines) // _SAMPLED)
-    seen = [re.sub(r"\s", "", line) for line in lines[::step] if line.strip()]
-    commas = [bool(_FOUR.fullmatch(line) or any(map(_WITH_COMMA.fullmatch, re.split(r"[;]", line)))) for line in seen]
-    # `0,5` alone is two whole numbers, not one with a comma, so that a line of four parts or a semicolon must be seen.
-    sure = [found and (";" in line or line.count(",") == 3) for found, line in zip(commas, seen, strict=True)]
-    tabbed = [any(map(_WITH_COMMA.fullmatch, line.split())) and len(line.split()) == 2 for line in lines[::step]]
-    return 2 * max(sum(sure), sum(tabbed)) > len(seen)
+    votes = [vote for line in lines[::step] if (vote := _votes_for_commas(line.strip())) is not None]
+    return 2 * sum(votes) > len(votes)
+
+
+def _votes_for_commas(line: str) -> bool | None:
+    if not line or _WHOLE.fullmatch(line):
+        return None
+    parts = re.split(r";|\s+", re.sub(r"\s*;\s*", ";", line))
+    if len(parts) == 2:
+        return any(map(_WITH_COMMA.fullmatch, parts))
+    if _FOUR.fullmatch(line):
+        return True
+    return _THREE.fullmatch(line) is not None and len(_joined(line.split(","))) == 2
 
 
 def read_row(line: str, *, commas: bool) -> Row:

@@ -116,7 +116,7 @@ def examine(raw: bytes) -> Text:
     values, decimals = found
     values = np.ascontiguousarray(values[:, ::-1]) if swapped else values
     # NaN, for a line that says nothing, fails the comparison, so it is not valid either.
-    valid: NDArray[np.bool_] = (np.abs(values) <= 1).all(axis=1)
+    valid = np.asarray((np.abs(values) <= 1).all(axis=1))
     _content(values, valid, first_line=2 if has_header else 1, tell=problems.append)
     return Text(
         problems=tuple(problems),

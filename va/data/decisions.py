@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from va.errors import VAError
 
 Do: TypeAlias = Literal["drop", "read-again", "swap", "labels-until"]
-"""Leave the clip out; take the labels of its text, read again; exchange valence and arousal; no label from a time on."""
+"""Leave the clip out; take the labels of its text read again; exchange valence and arousal; no label from a time on."""
 
 AGAIN: Final = "labels-again"
 """Folder beside `labels/` for the labels that were read again."""

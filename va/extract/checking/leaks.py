@@ -40,14 +40,17 @@ def media(subjects: Sequence[Subject], digests: Mapping[Path, str]) -> list[Find
     groups = _grouped((digests[one.media], one) for one in subjects if one.media is not None and one.media in digests)
     for group in groups:
         first, *others = _kept_first(group)
+        kept = [first]
         for other in others:
             if other.media == first.media:
                 continue
             what = f"is the same file as {first.media}"
             leak = _leak(first, other)
             fix = None
-            if other.truth is not None and _may_go(first, other):
+            if any(_may_go(one, other) for one in kept):
                 fix = Decision(clip=other.id, do="drop", why=f"{other.media} {what}")
+            else:
+                kept.append(other)
             findings.append(
                 Finding(
                     severity="warning",
