@@ -425,6 +425,6 @@ def test_the_command(
     code, out = va("--fix")
     assert code == 0 and "decided: drop a: " in out
     assert va() == (0, "2 clips checked: 0 errors, 0 warnings, 0 notes\n")
-    assert va("--unfix") == (0, "1 decisions taken back\n")
+    assert va("--unfix") == (0, "decisions taken back: 1\n")
     assert va()[0] == 1
     assert va("--fix", "--unfix")[0] == 1

@@ -73,7 +73,7 @@ def check(config: CheckConfig) -> None:
         from va.extract.checking import run, said
     if config.unfix:
         taken = run.unfix(config)
-        console.say(f"{taken} decisions taken back")
+        console.say(f"decisions taken back: {taken}")
         return
     with console.progress("checking") as progress:
         checked = run.run(config, progress=progress)
