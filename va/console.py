@@ -71,12 +71,12 @@ def progress(title: str, *, quiet: bool = False, estimate: bool = True) -> Itera
 
 
 def table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False, words: int = 1
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False, text: int = 1
 ) -> None:
-    """Print a table, `aside` on standard error; the first `words` columns are text, the others are numbers."""
+    """Print a table, `aside` on standard error; the first `text` columns are text, the others are numbers."""
     shown = Table(title=escape(title), title_justify="left")
     for position, name in enumerate(header):
-        shown.add_column(escape(name), justify="left" if position < words else "right", overflow="fold")
+        shown.add_column(escape(name), justify="left" if position < text else "right", overflow="fold")
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))
     (_err if aside else _out).print(shown)

@@ -9,6 +9,7 @@ import pytest
 from va.data import annotation_rows, annotation_text
 from va.data.annotation_text import Text, examine, examine_file
 from va.data.labels import read_annotation
+from va.errors import VAError
 
 HEADER = "valence,arousal\n"
 GOOD = "".join(f"{index / 100:g},{-index / 100:g}\n" for index in range(60))
@@ -147,3 +148,14 @@ def test_whatever_is_in_a_file_the_answer_is_labels_and_problems(seed: int) -> N
     assert not found.va[~found.valid].any()
     assert all(one.line <= raw.count(b"\n") + raw.count(b"\r") + 1 and one.what and one.do for one in found.problems)
     assert not any(math.isnan(value) for value in found.va.ravel())
+
+
+def test_as_meant_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("arousal;valence\n0,5;0,25\n-5;-5\n")
+    va, valid = annotation_text.read_as_meant(file)
+    assert va.tolist() == [[0.25, 0.5], [0, 0]] and valid.tolist() == [True, False]
+    for content, message in (("", r"a.txt: is empty"), ("Neutral\n1\n", r"a.txt, line 1: has the header 'Neutral'")):
+        file.write_text(content)
+        with pytest.raises(VAError, match=message):
+            annotation_text.read_as_meant(file)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from PIL import Image
 from support import make_video, sine
 
 from va import cli
-from va.data import corpus, media
+from va.data import annotation_text, corpus, media
 from va.data.check_config import CheckConfig
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.labels import read_annotation
@@ -264,6 +265,18 @@ def test_labels_sidecars_and_people(make: Callable[..., Corpus], tmp_path: Path)
     assert {("warning", "constant", "a"), ("warning", "mostly-unlabelled", "b"), ("warning", "unlabelled", "d")} < found
 
 
+def test_texts_that_the_adapter_skipped_are_told(make: Callable[..., Corpus]) -> None:
+    made = make("a", "b")
+    data = json.loads(made.path.read_text())
+    del data["clips"][1]
+    made.path.write_text(json.dumps(data))
+    text_of(made, "b").write_text("valence,arousal\n0.1,0.1\n0.2,0.2\n0.5\n")
+    found = {(one.severity, one.kind, one.clip, one.line) for one in check(made.path).findings}
+    assert found == {("warning", "not-in-corpus", "b", 0), ("error", "columns", "b", 4)}
+    text_of(made, "a").unlink()  # texts of nothing in the manifest are not its business
+    assert check(made.path).findings == ()
+
+
 def test_what_is_fixed_is_decided_and_taken_back(make: Callable[..., Corpus], tmp_path: Path) -> None:
     names = ["gone", "twin", "twin2", "leak", "commas", "long", "a", "b", "c", "d"]
     made = make(*names, splits={"leak": "val"})
@@ -428,3 +441,16 @@ def test_the_command(
     assert va("--unfix") == (0, "decisions taken back: 1\n")
     assert va()[0] == 1
     assert va("--fix", "--unfix")[0] == 1
+
+
+def test_every_kind_is_documented() -> None:
+    root = Path(run.__file__).resolve().parents[2]
+    sources = [*(root / "extract" / "checking").glob("*.py"), root / "data" / "annotation_text.py"]
+    source = "".join(file.read_text(encoding="utf-8") for file in sources)
+    pattern = (
+        r"""(?:"(?:error|warning|note)"(?: if \w+ else "\w+")?,\s+(?:kind=)?|kind(?:, what)? ?= ?f?)"([a-z-]+)["{]"""
+    )
+    kinds = {kind for kind in re.findall(pattern, source) if not kind.endswith("-")}
+    kinds |= set(annotation_text._LINEWISE) | {"annotation-longer", "annotation-shorter", "duplicate-across-splits"}
+    documented = set(re.findall(r"`([a-z-]+)`", (root.parent / "docs" / "checking.md").read_text(encoding="utf-8")))
+    assert len(kinds) > 35 and kinds <= documented, kinds - documented

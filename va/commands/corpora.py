@@ -82,7 +82,7 @@ def check(config: CheckConfig) -> None:
     else:
         rows = said.rows(checked, root=config.corpus.absolute())
         if rows:
-            console.table(checked.name, said.HEADER, rows, words=len(said.HEADER))
+            console.table(checked.name, said.HEADER, rows, text=len(said.HEADER))
         console.say(said.summary(checked))
         for one in checked.decided:
             console.say(f"decided: {one.do} {one.clip}: {one.why}")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from va.data.annotation_rows import NOT_A_NUMBER, read_row, uses_decimal_commas
 from va.data.findings import Severity
 from va.data.labels import NO_LABEL
+from va.errors import VAError
 
 MOST_BYTES: Final = 64 << 20
 """Size of the largest annotation that is read: some 4 million frames, more than a day."""
@@ -86,6 +87,22 @@ def examine_file(path: Path) -> Text:
         said = f"is larger than {MOST_BYTES >> 20} MB, which is no annotation of a video"
         return Text(problems=(Problem("error", "too-large", 0, said, "Is this the right file?"),), digest="")
     return examine(raw)
+
+
+def read_as_meant(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Read a file as it is most likely meant, where `labels.read_annotation` refuses it; gives what that gives.
+
+    Lines that say nothing are frames without a label.
+
+    Raises:
+        VAError: It cannot be understood; names the line.
+    """
+    text = examine_file(path)
+    if not len(text.valid):
+        problem = next(one for one in reversed(text.problems) if one.severity == "error")
+        place = f"{path}, line {problem.line}" if problem.line else str(path)
+        raise VAError(f"{place}: {problem.what}", problem.do)
+    return text.va, text.valid
 
 
 def examine(raw: bytes) -> Text:

@@ -64,8 +64,18 @@ def of_corpus(corpus: Corpus, texts: Sequence[Path]) -> tuple[list[Subject], lis
             findings.append(
                 Finding(severity="error", kind="sidecar-damaged", file=file, clip=clip.id, what=said, do=do)
             )
-        mine = sorted(by_name.get(clip.id, []), key=lambda text: split_of(text) != clip.split)
+        mine = sorted(by_name.pop(clip.id, []), key=lambda text: split_of(text) != clip.split)
         subjects.append(_subject(clip, truth, mine[0] if mine else None))
+    if not any(subject.text for subject in subjects):
+        return subjects, findings  # text of something else
+    dropped = {one.clip for one in corpus.decisions if one.do == "drop"}
+    for name, others in by_name.items():
+        if name not in dropped:
+            what, do = "is of no clip of the manifest", "Correct what else is found in it, and make the manifest again."
+            findings.append(
+                Finding(severity="warning", kind="not-in-corpus", file=str(others[0]), clip=name, what=what, do=do)
+            )
+            subjects.append(Subject(id=name, split=split_of(others[0]), text=others[0]))
     return subjects, findings
 
 
