@@ -80,7 +80,7 @@ def check(config: CheckConfig) -> None:
     if config.json:
         console.say(json.dumps(checked.as_json()))
     else:
-        rows = said.rows(checked, root=config.corpus.absolute())
+        rows = said.rows(checked)
         if rows:
             console.table(checked.name, said.HEADER, rows, text=len(said.HEADER))
         console.say(said.summary(checked))

@@ -119,27 +119,46 @@ def _places(path: Path, info: media.MediaInfo, beat: Callable[[], None], tell: T
     broken: list[str] = []
     for part in _PLACES:
         at_s = part * info.duration_s
-        with media.open_media(path) as container:
-            stream = media.picture_stream(container, path)
-            stream.codec_context.thread_count = 1
-            if part:
-                container.seek(int((at_s + media.origin_s(container)) * av.time_base), backward=True)
-            seen = 0
-            for number, packet in enumerate(media.packets(container, stream, beat=beat)):
-                pictures = packet.decode()
-                seen += len(pictures)
-                if any(picture.is_corrupt for picture in pictures):
-                    broken.append(f"{at_s:.1f} s")
-                    break
-                if seen >= _PICTURES or number > _MOST_PACKETS:
-                    break
-            if not seen:
-                broken.append(f"{at_s:.1f} s")
+        try:
+            whole = _place(path, at_s, beat)
+        except VAError:
+            if not part:  # nothing of it can be read; further on it may be the jump that failed
+                raise
+            whole = False
+        if not whole:
+            broken.append(f"{at_s:.1f} s")
     if broken:
         said = f"has damaged or missing pictures near {' and '.join(dict.fromkeys(broken))}"
         tell("warning", "damaged-pictures", said, "Play it there; copy it again. --deep looks at every picture.")
     if info.has_audio and next(decode.waveform_blocks(path, duration_s=info.duration_s, beat=beat), None) is None:
         tell("warning", "no-sound", "has a track of sound without any sound", "Copy it again, if it should have some.")
+
+
+def _place(path: Path, at_s: float, beat: Callable[[], None]) -> bool:
+    """Decode a few pictures from the last key frame before a time; say whether they are there and whole.
+
+    Containers without an index jump anywhere: where no key frame follows, nothing can be said.
+    """
+    with media.open_media(path) as container:
+        stream = media.picture_stream(container, path)
+        stream.codec_context.thread_count = 1
+        if at_s:
+            with contextlib.suppress(av.error.FFmpegError):  # what cannot jump is read from its start
+                container.seek(int((at_s + media.origin_s(container)) * av.time_base), backward=True)
+        seen, begun = 0, False
+        for number, packet in enumerate(media.packets(container, stream, beat=beat)):
+            begun = begun or packet.is_keyframe
+            if number > _MOST_PACKETS:
+                break
+            if not begun:
+                continue
+            pictures = packet.decode()
+            seen += len(pictures)
+            if any(picture.is_corrupt for picture in pictures):
+                return False
+            if seen >= _PICTURES:
+                break
+        return seen > 0 or not begun
 
 
 def _everything(path: Path, info: media.MediaInfo, beat: Callable[[], None], tell: Tell) -> None:

@@ -32,6 +32,7 @@ class Checked:
 
     Args:
         name: Of the corpus or the tree.
+        root: Folder of its media, or the tree.
         clips: How many clips were checked.
         findings: The most severe first.
         decided: Decisions that `--fix` has written.
@@ -39,6 +40,7 @@ class Checked:
     """
 
     name: str
+    root: Path
     clips: int
     findings: tuple[Finding, ...]
     decided: tuple[Decision, ...]
@@ -110,6 +112,7 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
         found.write_csv(config.out / "findings.csv", checked)
     return Checked(
         name=corpus.name if corpus else str(config.corpus),
+        root=media_root(corpus) if corpus else config.corpus,
         clips=len(subjects),
         findings=checked,
         decided=decided,

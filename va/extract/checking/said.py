@@ -14,13 +14,8 @@ _ARROW: Final = "\N{RIGHTWARDS ARROW}"
 HEADER: Final = ("finding", "where", "what, and what to do")
 
 
-def rows(checked: Checked, *, root: Path) -> list[tuple[str, ...]]:
-    """Give the table, the most severe first, each kind cut to a dozen rows and a count.
-
-    Args:
-        checked: What was found.
-        root: Paths below it are shown relative to it.
-    """
+def rows(checked: Checked) -> list[tuple[str, ...]]:
+    """Give the table, the most severe first, each kind cut to a dozen rows and a count; paths are below the root."""
     shown, kinds = list[tuple[str, ...]](), dict[tuple[str, str], int]()
     for one in checked.findings:
         key = (one.severity, one.kind)
@@ -30,7 +25,7 @@ def rows(checked: Checked, *, root: Path) -> list[tuple[str, ...]]:
         key = (one.severity, one.kind)
         so_far[key] += 1
         if so_far[key] <= _SHOWN:
-            where = _short(one.file, root) + (f", line {one.line}" if one.line else "")
+            where = _short(one.file, checked.root) + (f", line {one.line}" if one.line else "")
             shown.append((f"{one.severity}\n{one.kind}", where, f"{one.what}\n{_ARROW} {one.do}"))
         elif so_far[key] == kinds[key]:
             shown.append((f"{one.severity}\n{one.kind}", f"and {kinds[key] - _SHOWN} more", ""))

@@ -119,7 +119,7 @@ def of_tree(root: Path, texts: Sequence[Path]) -> tuple[list[Subject], list[Find
 def annotation_files(root: Path) -> list[Path]:
     """Find annotation text: in folders named after a split, those of the valence-arousal challenge before others.
 
-    A folder that holds neither is taken for one of annotations itself. Symbolic links are not followed.
+    A folder that holds neither is taken for one of annotations itself.
     """
     found = [file for file in _files(root, (".txt",)) if not _NOT_ANNOTATIONS.search(file.stem)]
     in_sets = [file for file in found if split_of(file)]
@@ -155,8 +155,14 @@ def _subject(clip: Clip, truth: Truth | None, text: Path | None) -> Subject:
 
 
 def _files(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Walk a tree in order, without hidden files and without folders of pictures, which hold millions of names."""
-    for folder, folders, names in os.walk(root):
+    """Walk a tree in order, through links, each folder once, without folders of pictures, which hold millions of names."""
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith((".", "cropped")))
         for name in sorted(names):
             if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
