@@ -155,7 +155,7 @@ def _subject(clip: Clip, truth: Truth | None, text: Path | None) -> Subject:
 
 
 def _files(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Walk a tree in order, through links, each folder once, without folders of pictures, which hold millions of names."""
+    """Walk a tree in order and through links, each folder once, leaving out folders of pictures and hidden names."""
     seen = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         status = Path(folder).stat()
