@@ -286,7 +286,11 @@ def test_texts_that_the_adapter_skipped_are_told(make: Callable[..., Corpus]) ->
     made.path.write_text(json.dumps(data))
     text_of(made, "b").write_text("valence,arousal\n0.1,0.1\n0.2,0.2\n0.5\n")
     found = {(one.severity, one.kind, one.clip, one.line) for one in check(made.path).findings}
-    assert found == {("warning", "not-in-corpus", "b", 0), ("error", "columns", "b", 4)}
+    assert found == {
+        ("warning", "not-in-corpus", "b", 0),
+        ("error", "columns", "b", 4),
+        ("warning", "annotation-shorter", "b", 0),
+    }
     text_of(made, "a").unlink()  # texts of nothing in the manifest are not its business
     assert check(made.path).findings == ()
 

@@ -136,6 +136,6 @@ def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
         for width, scheme in ((1280, "light"), (390, "dark")):
             page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
         assert page.evaluate("document.querySelectorAll('img').length") == 0
         assert shown.complaints == [] and shown.requests == []

@@ -91,8 +91,8 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
     if config.crops is not None and not config.crops.is_dir():
         raise VAError(f"--crops: {config.crops} is not a folder", "Name the folder with one folder per clip.")
     if corpus is not None:
-        folder = config.annotations or media_root(corpus)
-        subjects, findings = of_corpus(corpus, annotation_files(folder))
+        root = media_root(corpus)
+        subjects, findings = of_corpus(corpus, annotation_files(config.annotations or root), root)
     else:
         texts = annotation_files(config.corpus)
         if not texts:

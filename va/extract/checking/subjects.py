@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,12 +40,13 @@ class Subject:
     duration_s: float | None = None
 
 
-def of_corpus(corpus: Corpus, texts: Sequence[Path]) -> tuple[list[Subject], list[Finding]]:
+def of_corpus(corpus: Corpus, texts: Sequence[Path], root: Path) -> tuple[list[Subject], list[Finding]]:
     """Give a manifest's clips, and findings about their sidecars.
 
     Args:
         corpus: The corpus.
         texts: Annotation files; those named after a clip are taken for its own, its split's before others.
+        root: Folder of the media, where videos are looked for whose annotation is of no clip.
     """
     findings, subjects = list[Finding](), list[Subject]()
     by_name: dict[str, list[Path]] = {}
@@ -69,13 +70,15 @@ def of_corpus(corpus: Corpus, texts: Sequence[Path]) -> tuple[list[Subject], lis
     if not any(subject.text for subject in subjects):
         return subjects, findings  # text of something else
     dropped = {one.clip for one in corpus.decisions if one.do == "drop"}
-    for name, others in by_name.items():
-        if name not in dropped:
-            what, do = "is of no clip of the manifest", "Correct what else is found in it, and make the manifest again."
-            findings.append(
-                Finding(severity="warning", kind="not-in-corpus", file=str(others[0]), clip=name, what=what, do=do)
-            )
-            subjects.append(Subject(id=name, split=split_of(others[0]), text=others[0]))
+    left = {name: others for name, others in by_name.items() if name not in dropped}
+    videos = {file.stem: file for file in _files(root, SUFFIXES)} if left else {}
+    for name, others in left.items():
+        what = "is of no clip of the manifest"
+        do = "Correct what is found in it or in its video, and make the manifest again."
+        findings.append(
+            Finding(severity="warning", kind="not-in-corpus", file=str(others[0]), clip=name, what=what, do=do)
+        )
+        subjects.append(Subject(id=name, split=split_of(others[0]), media=_video_of(name, videos), text=others[0]))
     return subjects, findings
 
 
@@ -101,7 +104,7 @@ def of_tree(root: Path, texts: Sequence[Path]) -> tuple[list[Subject], list[Find
                 )
             )
         seen.setdefault(name, text)
-        media = videos.get(name) or videos.get(name.removesuffix("_left").removesuffix("_right"))
+        media = _video_of(name, videos)
         if media is None and videos:
             what, do = "has no video of its name", "Copy the video into the tree, or remove the annotation."
             findings.append(
@@ -131,6 +134,10 @@ def split_of(text: Path) -> str:
     """Give the split that an annotation's folder is named after; "" for none."""
     found = _SETS.fullmatch(_plain(text.parent.name))
     return found[1] if found else ""
+
+
+def _video_of(name: str, videos: Mapping[str, Path]) -> Path | None:
+    return videos.get(name) or videos.get(name.removesuffix("_left").removesuffix("_right"))
 
 
 def _is_challenge(folder: str) -> bool:
