@@ -374,15 +374,29 @@ def test_a_tree_has_no_place_for_decisions(tmp_path: Path) -> None:
     ("folder", "split"),
     [
         ("Train_Set", "train"), ("train", "train"), ("TrainingSet", "train"), ("Validation_Set", "val"),
-        ("val", "val"), ("Valid", "val"), ("Test Set", "test"), ("valence", ""), ("batch1", ""), ("trainers", ""),
+        ("val", "val"), ("Valid", "val"), ("Dev", "val"), ("Test Set", "test"), ("valence", ""), ("batch1", ""),
+        ("trainers", ""), ("arousal", ""),
     ],
 )  # fmt: skip
 def test_folders_are_recognised_by_what_they_mean(tmp_path: Path, folder: str, split: str) -> None:
-    (tmp_path / folder).mkdir()
-    (tmp_path / folder / "a.txt").write_text("")
-    assert subjects.split_of(tmp_path / folder / "a.txt") == split
-    assert len(subjects.annotation_files(tmp_path)) == (1 if split else 0)
-    assert len(subjects.annotation_files(tmp_path / folder)) == 1
+    for above, is_challenge in (("VA_Set", True), ("6th ABAW VA Challenge", True), ("EXPR_Challenge", False)):
+        place = tmp_path / above / folder
+        place.mkdir(parents=True)
+        (place / "a.txt").write_text("")
+        assert subjects.split_of(place / "a.txt") == split
+        found = bool(subjects.annotation_files(tmp_path / above))
+        # A folder is known by its own name, also where it is the one that was given.
+        assert found == (bool(split) and is_challenge)
+        assert subjects.annotation_files(place, named=True) == [place / "a.txt"]
+
+
+def test_text_of_another_data_set_is_no_annotation(make: Callable[..., Corpus], tmp_path: Path) -> None:
+    make("a")
+    (tmp_path / "tree" / SETS).rename(tmp_path / "tree" / "transcripts")
+    (tmp_path / "tree" / "transcripts" / "Train_Set" / "a.txt").write_text("good morning")
+    assert check(tmp_path / "manifest").findings == ()
+    found = check(tmp_path / "manifest", annotations=tmp_path / "tree" / "transcripts").findings
+    assert [one.kind for one in found] == ["header"]
 
 
 def test_media_that_misbehave_cost_themselves_only(

@@ -92,9 +92,10 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
         raise VAError(f"--crops: {config.crops} is not a folder", "Name the folder with one folder per clip.")
     if corpus is not None:
         root = media_root(corpus)
-        subjects, findings = of_corpus(corpus, annotation_files(config.annotations or root), root)
+        texts = annotation_files(config.annotations or root, named=config.annotations is not None)
+        subjects, findings = of_corpus(corpus, texts, root)
     else:
-        texts = annotation_files(config.corpus)
+        texts = annotation_files(config.corpus, named=True)
         if not texts:
             raise VAError(
                 f"{config.corpus}: has no annotation text in folders like Train_Set, and none itself",

@@ -13,7 +13,12 @@ from va.data.findings import Finding
 from va.errors import VAError
 
 SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm")
-_SETS: Final = re.compile(r"(train|val|test)(ing|id|idation)?(set|split|data)?")
+_CHALLENGE: Final = re.compile(
+    r"(\d+(st|nd|rd|th))?(abaw)?(va|valencearousal)(estimation)?(challenge|set|track)?(annotations?|labels?)?\d*"
+)
+_SET: Final = re.compile(
+    r"(?P<train>train(ing)?)(set)?|(?P<val>val|valid|validation|dev|development)(set)?|(?P<test>test(ing)?)(set)?"
+)
 _NOT_ANNOTATIONS: Final = re.compile(r"readme|licen[cs]e|sample|submission|requirements", re.IGNORECASE)
 
 
@@ -119,30 +124,30 @@ def of_tree(root: Path, texts: Sequence[Path]) -> tuple[list[Subject], list[Find
     return subjects, findings
 
 
-def annotation_files(root: Path) -> list[Path]:
-    """Find annotation text: in folders named after a split, those of the valence-arousal challenge before others.
+def annotation_files(root: Path, *, named: bool = False) -> list[Path]:
+    """Find annotation text: in a split's folder inside one of the valence-arousal challenge, in any spelling.
 
-    A folder that holds neither is taken for one of annotations itself.
+    Args:
+        root: Where to look.
+        named: The user named this very folder: where it holds no such folders, its splits' folders or, without any, its
+            own files are taken.
     """
-    found = [file for file in _files(root, (".txt",)) if not _NOT_ANNOTATIONS.search(file.stem)]
+    found = [file for file in _files(root.absolute(), (".txt",)) if not _NOT_ANNOTATIONS.search(file.stem)]
     in_sets = [file for file in found if split_of(file)]
-    challenge = [file for file in in_sets if any(map(_is_challenge, file.parts))]
-    return challenge or in_sets or [file for file in found if file.parent == root]
+    challenge = [file for file in in_sets if _CHALLENGE.fullmatch(_plain(file.parent.parent.name))]
+    if challenge or not named:
+        return challenge
+    return in_sets or [file for file in found if file.parent == root.absolute()]
 
 
 def split_of(text: Path) -> str:
     """Give the split that an annotation's folder is named after; "" for none."""
-    found = _SETS.fullmatch(_plain(text.parent.name))
-    return found[1] if found else ""
+    found = _SET.fullmatch(_plain(text.parent.name))
+    return next((split for split, part in found.groupdict().items() if part), "") if found else ""
 
 
 def _video_of(name: str, videos: Mapping[str, Path]) -> Path | None:
-    return videos.get(name) or videos.get(name.removesuffix("_left").removesuffix("_right"))
-
-
-def _is_challenge(folder: str) -> bool:
-    name = re.sub(r"^\d+(st|nd|rd|th)?(abaw)?", "", _plain(folder))
-    return name.startswith(("vaestimation", "vachallenge", "vaset", "valencearousal")) or name == "va"
+    return videos.get(name) or videos.get(re.sub(r"_(left|right)$", "", name, flags=re.IGNORECASE))
 
 
 def _plain(name: str) -> str:
