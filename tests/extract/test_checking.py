@@ -276,7 +276,7 @@ def test_labels_sidecars_and_people(make: Callable[..., Corpus], tmp_path: Path)
     np.savez(labels / "b.npz", time_s=time_s, va=va, valid=np.arange(FRAMES) < 20)
     np.savez(labels / "d.npz", time_s=time_s, va=np.zeros_like(va), valid=np.zeros(FRAMES, np.bool_))
     found = {(one.severity, one.kind, one.clip) for one in check(made.path).findings}
-    assert {("warning", "constant", "a"), ("warning", "mostly-unlabelled", "b"), ("warning", "unlabelled", "d")} < found
+    assert {("note", "constant", "a"), ("warning", "mostly-unlabelled", "b"), ("warning", "unlabelled", "d")} < found
 
 
 def test_texts_that_the_adapter_skipped_are_told(make: Callable[..., Corpus]) -> None:
@@ -347,6 +347,38 @@ def test_what_is_fixed_is_decided_and_taken_back(make: Callable[..., Corpus], tm
     assert run.unfix(CheckConfig(corpus=made.path, unfix=True)) == 5
     assert Corpus.load(made.path) == made and made.digest() == digest
     assert not (made.path.parent / "labels-again").exists()
+
+
+def test_labels_with_times_of_their_own_are_held_against_seconds(make: Callable[..., Corpus], tmp_path: Path) -> None:
+    """As other data sets have them, at a rate of their own and over a part of the video."""
+    made = make("whole", "part", "late", "little")
+    for text in (tmp_path / "tree").rglob("*.txt"):
+        text.unlink()
+    data = json.loads(made.path.read_text())
+    for row in data["clips"]:
+        count = {"whole": 20, "part": 10, "late": 31, "little": 21}[row["id"]]
+        va = np.random.default_rng(count).uniform(-1, 1, (count, 2)).astype(np.float32)
+        file = made.path.parent / "labels" / f"{row['id']}.npz"
+        np.savez(file, time_s=np.arange(count) / 10, va=va, valid=np.ones(count, np.bool_))
+        row["frames"] = count
+    made.path.write_text(json.dumps(data))
+    found = check(made.path, fix=True)
+    assert {(one.severity, one.kind, one.clip) for one in found.findings} == {
+        ("note", "annotation-longer", "little"),
+        ("warning", "annotation-longer", "late"),
+    }
+    assert "goes on for 1.10 s after its video of 2.00 s" in found.findings[0].what
+    assert [(one.clip, one.until_s) for one in found.decided] == [("late", 2.0)]
+
+
+def test_names_that_are_not_utf8_can_be_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "VA_Set" / "Train_Set"
+    folder.mkdir(parents=True)
+    (folder / "caf\udce9.txt").write_text("arousal,valence\n0,0\n0.1,0\n")
+    checked = check(tmp_path, out=tmp_path / "out")
+    rows = said.rows(checked)
+    assert rows and all(cell.encode("utf-8") for row in rows for cell in row if cell)
+    assert "caf" in (tmp_path / "out" / "findings.csv").read_text(encoding="utf-8")
 
 
 def test_a_missing_disk_decides_nothing(make: Callable[..., Corpus], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from va.errors import VAError
 from va.extract.checking import leaks, lookers
 from va.extract.checking.lookers import Look, Seen
 from va.extract.checking.subjects import Subject, annotation_files, of_corpus, of_tree
-from va.extract.checking.texts import Texts, lengths
+from va.extract.checking.texts import Texts, lengths, overhang
 
 _MOST: Final = 16
 _LATE_S: Final = 0.05
@@ -222,6 +222,8 @@ def _against(subject: Subject, seen: Seen, annotated: int | None) -> list[Findin
         return [
             Finding(severity="error", kind="medium-changed", file=str(subject.media), clip=subject.id, what=what, do=do)
         ]
+    if subject.text is None and subject.truth is not None:
+        return list(overhang(subject, subject.truth, duration_s=seen.duration_s))
     if annotated is None:
         return []
     return list(lengths(subject, annotated=annotated, frames=seen.frames, duration_s=seen.duration_s))

@@ -29,7 +29,7 @@ def rows(checked: Checked) -> list[tuple[str, ...]]:
             shown.append((f"{one.severity}\n{one.kind}", where, f"{one.what}\n{_ARROW} {one.do}"))
         elif so_far[key] == kinds[key]:
             shown.append((f"{one.severity}\n{one.kind}", f"and {kinds[key] - _SHOWN} more", ""))
-    return shown
+    return [tuple(map(_printable, row)) for row in shown]
 
 
 def summary(checked: Checked) -> str:
@@ -42,3 +42,8 @@ def summary(checked: Checked) -> str:
 def _short(file: str, root: Path) -> str:
     path = Path(file)
     return str(path.relative_to(root)) if path.is_relative_to(root) else file
+
+
+def _printable(text: str) -> str:
+    """Replace the lone surrogates of file names that are not UTF-8, which no terminal takes."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")

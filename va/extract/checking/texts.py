@@ -9,7 +9,7 @@ from va.data import annotation_text, timeline
 from va.data.annotation_text import Text
 from va.data.corpus import Truth
 from va.data.decisions import Decision
-from va.data.findings import Finding
+from va.data.findings import Finding, Severity
 from va.extract.checking.subjects import Subject
 
 _OF_CONTENT: Final = ("constant", "unlabelled", "mostly-unlabelled", "half-label")
@@ -89,17 +89,19 @@ class Texts:
         share = 1 - float(truth.valid.mean())
         labels = truth.va[truth.valid]
         kind = what = ""
+        severity: Severity = "warning"
+        do = "Compare its labels with the original."
         if share == 1:
             kind, what = "unlabelled", "has no frame with a label"
         elif share >= 0.5:
             kind, what = "mostly-unlabelled", f"has no label for {share:.0%} of its {len(truth.valid)} frames"
         if len(labels) > 1 and (labels == labels[0]).all():
-            kind = "constant"
+            kind, severity = "constant", "note"
             what = f"says {labels[0][0]:g},{labels[0][1]:g} of all its {len(labels)} labelled frames"
+            do = "Nothing, where clips are annotated as wholes; else compare its labels with the original."
         if kind:
-            do = "Compare its labels with the original."
             media = str(subject.media)
-            self.findings.append(Finding(severity="warning", kind=kind, file=media, clip=subject.id, what=what, do=do))
+            self.findings.append(Finding(severity=severity, kind=kind, file=media, clip=subject.id, what=what, do=do))
 
 
 def times_of(time_s: np.typing.NDArray[np.float64], frames: int, duration_s: float) -> np.typing.NDArray[np.float64]:
@@ -146,6 +148,34 @@ def lengths(subject: Subject, *, annotated: int, frames: int, duration_s: float)
             what=what,
             do="Nothing: some frames more or less are usual." if few else "Is it the annotation of this video?",
             fix=fix,
+        ),
+    )
+
+
+def overhang(subject: Subject, truth: Truth, *, duration_s: float) -> Sequence[Finding]:
+    """Say how far labels with times of their own go on after the video; those that end early lack nothing.
+
+    Args:
+        subject: The clip.
+        truth: Its labels.
+        duration_s: Of its video, in seconds.
+    """
+    step_s = float(np.median(np.diff(truth.time_s))) if len(truth.time_s) > 1 else 0.0
+    over_s = float(truth.time_s[-1]) + step_s - duration_s if len(truth.time_s) else 0.0
+    if over_s <= step_s / 2 or not truth.valid.any():
+        return ()
+    few = over_s <= max(10 * step_s, 0.01 * duration_s)
+    what = f"goes on for {over_s:.2f} s after its video of {duration_s:.2f} s ends"
+    fix = Decision(clip=subject.id, do="labels-until", until_s=duration_s, why=f"annotation {what}")
+    return (
+        Finding(
+            severity="note" if few else "warning",
+            kind="annotation-longer",
+            file=str(subject.media),
+            clip=subject.id,
+            what=what,
+            do="Nothing: a little more or less is usual." if few else "Is it the annotation of this video?",
+            fix=None if few else fix,
         ),
     )
 
