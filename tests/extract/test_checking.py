@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import sys
@@ -127,6 +128,8 @@ def test_annotations_of_a_tree_by_file_and_line(make: Callable[..., Corpus], tmp
     (root / "EXPR_Challenge" / "Train_Set").mkdir(parents=True)
     (root / "EXPR_Challenge" / "Train_Set" / "clean.txt").write_text("Neutral,Anger\n1\n")
     (root / SETS / "Train_Set" / "README.txt").write_text("not an annotation")
+    os.mkfifo(root / SETS / "Train_Set" / "pipe.txt")
+    os.mkfifo(root / "batch1" / "pipe.mp4")
     train = f"{SETS}/Train_Set/"
     expected = {
         ("warning", "byte-order-mark", train + "bom.txt", 1),
@@ -192,6 +195,7 @@ def test_media_and_crops_of_a_corpus(
     Image.new("RGB", (112, 64)).save(crops / "twin" / "00002.jpg")
     Image.new("RGB", (112, 64)).save(crops / "silent" / "00001.jpg")
     (crops / "good" / "00050.jpg").write_bytes(b"no picture")
+    os.mkfifo(crops / "good" / "00049.jpg")
     checked = check(made.path, crops=crops, out=tmp_path / "out")
     found = {(one.severity, one.kind, str(Path(one.file).relative_to(tmp_path))) for one in checked.findings}
     missing = {("error", "crops-missing", f"cropped/{name}") for name in {*names} - {"good", "twin", "silent"}}
@@ -207,6 +211,7 @@ def test_media_and_crops_of_a_corpus(
         ("warning", "duplicate-across-splits", "tree/batch1/twin2.mp4"),
         ("warning", "crop-name", "cropped/good"),
         ("warning", "crop-beyond", "cropped/good"),
+        ("error", "crop-unreadable", "cropped/good/00049.jpg"),
         ("error", "crop-unreadable", "cropped/good/00050.jpg"),
         ("warning", "crop-size", "cropped/twin"),
         ("warning", "crop-size", "cropped/silent"),

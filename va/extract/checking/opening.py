@@ -229,6 +229,8 @@ def _headers(
     for name in names[::step]:
         beat()
         try:
+            if not (folder / name).is_file():
+                raise OSError("no file")  # a pipe would be waited for
             with Image.open(folder / name, formats=["JPEG"]) as image:
                 sizes.setdefault(image.size, name)
                 if deep:

@@ -177,5 +177,7 @@ def _files(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith((".", "cropped")))
         for name in sorted(names):
-            if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
-                yield Path(folder) / name
+            file = Path(folder) / name
+            # A pipe dressed as a file would be waited for.
+            if name.lower().endswith(tuple(suffixes)) and not name.startswith(".") and file.is_file():
+                yield file
