@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -144,11 +144,12 @@ def read_json(path: Path, *, what: str, hint: str) -> dict[str, Any]:
     return data
 
 
-def hash_file(path: Path) -> str:
-    """Hash a file's bytes with BLAKE2b-128, in blocks; 32 hexadecimal digits."""
+def hash_file(path: Path, *, beat: Callable[[], None] = lambda: None) -> str:
+    """Hash a file's bytes with BLAKE2b-128, in blocks, calling `beat` for each; 32 hexadecimal digits."""
     state = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK):
+            beat()
             state.update(block)
     return state.hexdigest()
 

@@ -260,3 +260,16 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     assert "hurt.mp4" in printed.err and "14 files or lines are left out" in printed.err
     assert "2 clips: 1 test, 1 train" in printed.err
     assert len(made.skipped) == 14
+
+
+def test_text_that_can_be_understood_is_read_only_when_asked_to(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
+    root = tmp_path / "tree"
+    write_tree(root, video_bytes, annotations={"Train_Set/a": 5, "Train_Set/b": 5}, videos=["v/a.mp4", "v/b.mp4"])
+    file = root / SETS / "Train_Set" / "b.txt"
+    file.write_text("arousal;valence\n" + "0,5;0,25\n" * 5)
+    plain = read(root)
+    assert [clip.id for clip in plain.clips] == ["a"] and len(plain.skipped) == 1
+    meant = read(root, as_meant=True)
+    assert meant.skipped == ()
+    np.testing.assert_array_equal(meant.truth(meant.clips[1]).va, np.tile(np.float32([0.25, 0.5]), (5, 1)))
+    np.testing.assert_array_equal(meant.truth(meant.clips[0]).va, plain.truth(plain.clips[0]).va)

@@ -73,6 +73,10 @@ class AffWild2Config(AdapterConfig):
     annotations: Path | None = None
     """Folder with the annotations to use, where the tree holds several editions that contradict each other."""
 
+    as_meant: bool = False
+    """Read annotations that are not written as they should be as they are most likely meant: exchanged columns, decimal
+    commas, another encoding; 'va corpus check ROOT' says which those are. Without it they are left out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _DividedConfig(AdapterConfig):

@@ -1,13 +1,16 @@
 """The manifest: which clips there are, where their media lie, which split and identity they belong to.
 
 `corpus.json` is small and opens at once; labels and frame times lie in one sidecar per clip beside it,
-`labels/<clip>.npz` (arrays `time_s`, `va`, `valid`; read without pickle).
+`labels/<clip>.npz` (arrays `time_s`, `va`, `valid`; read without pickle). What was decided later, e.g. to leave a clip
+out, is a section of `corpus.json` (`decisions.py`) and holds for everyone who loads it.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -16,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from va import files
+from va.data import decisions
+from va.data.decisions import Decision
 from va.errors import VAError
 
 SCHEMA: Final = 1
@@ -80,8 +85,9 @@ class Corpus:
         path: Absolute path of `corpus.json`.
         name: A name for reports.
         synthetic: True for a corpus drawn by `va corpus synth`; reports say so.
-        clips: All clips, ordered by id.
+        clips: All clips but those that a decision leaves out, ordered by id.
         skipped: What the adapter left out, and why.
+        decisions: What was decided about its clips.
     """
 
     path: Path
@@ -89,6 +95,7 @@ class Corpus:
     synthetic: bool
     clips: tuple[Clip, ...]
     skipped: tuple[Skipped, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> "Corpus":
@@ -108,7 +115,15 @@ class Corpus:
                 raise ValueError("two clips have one id")
             # Manifests of earlier versions say nothing about what was skipped.
             skipped = tuple(Skipped(what=str(row["what"]), why=str(row["why"])) for row in data.get("skipped", []))
-            return cls(path=file, name=data["name"], synthetic=bool(data["synthetic"]), clips=clips, skipped=skipped)
+            decided = decisions.parse(data.get("decisions", []), file)
+            return cls(
+                path=file,
+                name=data["name"],
+                synthetic=bool(data["synthetic"]),
+                clips=_decided(clips, decided, file),
+                skipped=skipped,
+                decisions=decided,
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise VAError(f"{file}: is not a corpus manifest ({error!r})", _REMAKE) from None
 
@@ -117,12 +132,13 @@ class Corpus:
         return tuple(clip for clip in self.clips if clip.split in names)
 
     def truth(self, clip: Clip) -> Truth:
-        """Read a clip's annotation from its sidecar.
+        """Read a clip's annotation from its sidecar, as decided.
 
         Raises:
             VAError: The sidecar is missing or does not fit the manifest.
         """
-        file = _sidecar(self.path, clip.id)
+        decided = decisions.of_clip(self.decisions, clip.id)
+        file = _sidecar(self.path, clip.id, again="read-again" in decided)
         try:
             with np.load(file, allow_pickle=False) as data:
                 truth = Truth(time_s=data["time_s"], va=data["va"], valid=data["valid"])
@@ -134,6 +150,9 @@ class Corpus:
             array = getattr(truth, name)
             if array.dtype != dtype or array.shape != shape:
                 raise VAError(f"{file}: '{name}' does not have the {frames} frames of '{clip.id}'", _REMAKE)
+        if decided:
+            va, valid = decisions.apply(decided, time_s=truth.time_s, va=truth.va, valid=truth.valid)
+            return Truth(time_s=truth.time_s, va=va, valid=valid)
         return truth
 
     def digest(self) -> str:
@@ -176,8 +195,7 @@ def save(
     file = directory.absolute() / "corpus.json"
     root = media_root.absolute()
     for clip, truth in entries:
-        with files.replacing(_sidecar(file, clip.id)) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, time_s=truth.time_s, va=truth.va, valid=truth.valid)
+        _write_sidecar(_sidecar(file, clip.id), truth)
     inside = root.is_relative_to(file.parent)
     files.write_json(
         file,
@@ -191,6 +209,29 @@ def save(
         },
     )
     return Corpus.load(file)
+
+
+def decide(corpus: Corpus, found: Sequence[Decision], labels: Mapping[str, Truth]) -> Corpus:
+    """Replace the decisions about a corpus; none takes all back.
+
+    Args:
+        corpus: Whose manifest is rewritten, with everything else in it as it was.
+        found: All decisions that shall hold from now on.
+        labels: Of clips that are read again and whose labels are not kept already, by id.
+
+    Raises:
+        VAError: The manifest cannot be read or written.
+    """
+    data = files.read_json(corpus.path, what="a corpus manifest", hint=_REMAKE)
+    for clip_id, truth in labels.items():
+        _write_sidecar(_sidecar(corpus.path, clip_id, again=True), truth)
+    data.pop("decisions", None)
+    if found:
+        data["decisions"] = [one.row() for one in found]
+    files.write_json(corpus.path, data)
+    if not any(one.do == "read-again" for one in found):
+        shutil.rmtree(corpus.path.parent / decisions.AGAIN, ignore_errors=True)
+    return Corpus.load(corpus.path)
 
 
 def dev_identities(clips: Sequence[Clip], *, fraction: float, seed: int) -> frozenset[str]:
@@ -236,8 +277,31 @@ def identity_folds(clips: Sequence[Clip], *, folds: int) -> tuple[frozenset[str]
     return tuple(frozenset(order[fold::folds]) for fold in range(folds))
 
 
-def _sidecar(manifest: Path, clip_id: str) -> Path:
-    return manifest.parent / "labels" / f"{files.safe_name(clip_id)}.npz"
+def _sidecar(manifest: Path, clip_id: str, *, again: bool = False) -> Path:
+    return manifest.parent / (decisions.AGAIN if again else "labels") / f"{files.safe_name(clip_id)}.npz"
+
+
+def _write_sidecar(file: Path, truth: Truth) -> None:
+    with files.replacing(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, time_s=truth.time_s, va=truth.va, valid=truth.valid)
+
+
+def _decided(clips: tuple[Clip, ...], decided: Sequence[Decision], manifest: Path) -> tuple[Clip, ...]:
+    """Leave out clips that were dropped, and count the frames of those that were read again."""
+    known = {clip.id for clip in clips}
+    for one in decided:
+        if one.clip not in known:
+            raise VAError(
+                f"{manifest}: a decision is about clip '{one.clip}', which is not there",
+                "Remove it from the section 'decisions'.",
+            )
+    dropped = {one.clip for one in decided if one.do == "drop"}
+    frames = {one.clip: one.frames for one in decided if one.do == "read-again"}
+    return tuple(
+        dataclasses.replace(clip, num_frames=frames.get(clip.id) or clip.num_frames)
+        for clip in clips
+        if clip.id not in dropped
+    )
 
 
 def _row(clip: Clip, root: Path) -> dict[str, Any]:
