@@ -6,7 +6,6 @@ half-second cells by token centre, as settled 2 does for AST. Code that comes wi
 safetensors are read.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -85,8 +84,12 @@ def _weights_digest(folder: Path) -> str:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return files.hash_file(folder / "model.safetensors")
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    return "+".join(files.hash_file(folder / Path(name).name) for name in names)
+    hint = "Bring the whole checkpoint."
+    parts = files.read_json(index, what="an index of weights", hint=hint).get("weight_map")
+    if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
+        raise VAError(f"{index}: is not an index of weights", hint)
+    # By their last part: an index from elsewhere must not lead out of the folder.
+    return "+".join(files.hash_file(folder / Path(name).name) for name in sorted(set(parts.values())))
 
 
 def _vision(

@@ -6,7 +6,6 @@ the selection split (settled 7); `va/evaluate/pages/sweep_page.py` draws what it
 """
 
 import itertools
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -177,7 +176,8 @@ def _read(directory: Path, trial: TrainConfig, place: dict[str, Any]) -> Scored:
     info = files.read_json(directory / "run.json", what="a finished run", hint="Run the same command again.")
     try:
         selection = info["selection"]
-        log = [json.loads(line) for line in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        text = files.read_text(directory / "log.jsonl", largest=files.LARGEST_JSON)
+        log = [files.parse_json(line) for line in text.splitlines()]
         chosen = next(line for line in log if line["epoch"] == selection["epoch"])
         row = {
             **place,
