@@ -28,8 +28,8 @@ LARGEST_TOML: Final = 1 << 20
 """Bytes of a TOML file: people write them, and Python's parser takes seconds for a hostile megabyte."""
 _LONG_KEY: Final = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""", re.ASCII)
 """Python's parser takes memory by the square of a dotted name's length: half a megabyte of dots takes 250 GB."""
-LARGEST_TEXT: Final = 512 << 20
-"""Bytes of a text of one line per frame: 512 MiB are more lines than all of Aff-Wild2 has."""
+LARGEST_TEXT: Final = 256 << 20
+"""Bytes of a text of one line per frame: three times those of a list of all frames of Aff-Wild2."""
 
 
 @contextlib.contextmanager
@@ -150,8 +150,9 @@ def read_text(path: Path, *, largest: int, encoding: str = "utf-8") -> str:
         ValueError: It is larger, or written otherwise (UnicodeDecodeError).
     """
     with path.open("rb") as file:
-        content = file.read(largest + 1)
-    if len(content) > largest:
+        too_large = os.fstat(file.fileno()).st_size > largest
+        content = b"" if too_large else file.read(largest + 1)  # what is no file has no size
+    if too_large or len(content) > largest:
         raise ValueError(f"it has more than {largest:,} bytes")
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 

@@ -6,6 +6,7 @@ the selection split (settled 7); `va/evaluate/pages/sweep_page.py` draws what it
 """
 
 import itertools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -177,7 +178,7 @@ def _read(directory: Path, trial: TrainConfig, place: dict[str, Any]) -> Scored:
     try:
         selection = info["selection"]
         text = files.read_text(directory / "log.jsonl", largest=files.LARGEST_JSON)
-        log = [files.parse_json(line) for line in text.splitlines()]
+        log = [json.loads(line) for line in text.splitlines()]  # a loss may be NaN
         chosen = next(line for line in log if line["epoch"] == selection["epoch"])
         row = {
             **place,
@@ -189,7 +190,7 @@ def _read(directory: Path, trial: TrainConfig, place: dict[str, Any]) -> Scored:
             "seconds": info["seconds"],
             "trained_together": info["trained_together"],
         }
-    except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
+    except (OSError, KeyError, TypeError, ValueError, StopIteration, RecursionError) as error:
         raise VAError(
             f"{directory}: does not hold a whole run ({error!r})", "Remove that folder and run the same command again."
         ) from None
