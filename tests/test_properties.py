@@ -344,14 +344,25 @@ class _Ended:
     def join(self, timeout: float) -> None: ...
 
 
+BEGUN = [b'{"kind": "source", "size": 1, "digest": "x"}', b'{"kind": "clip", "duration_s": 2.0}']
+ROWS = b'{"kind": "inputs", "encoder": "eye", "rows": %b, "counts": %b, "shape": [2, 2], "dtype": "uint8"}'
+
+
 @drawn
-@given(sent=st.lists(messages, max_size=6))
-@example(sent=[b'{"kind": "source", "size": 1, "digest": "x"}', b'{"kind": "clip", "duration_s": ' + b"9" * 400 + b"}"])
+@given(sent=st.builds(list.__add__, st.sampled_from([[], BEGUN[:1], BEGUN]), st.lists(messages, max_size=4)))
+@example(sent=[BEGUN[0], b'{"kind": "clip", "duration_s": ' + b"9" * 400 + b"}"])
+@example(sent=[*BEGUN, ROWS % (b"[0, 1]", b"[0, 0]"), b'{"kind": "end"}'])
+@example(sent=[*BEGUN, ROWS % (b'["a", "b"]', b"[0, 0]")])
+@example(sent=[*BEGUN, ROWS % (b"[0, 1.5]", b"[0, 0]")])
+@example(sent=[*BEGUN, ROWS % (b"[0, 1]", b"[0, -1]")])
+@example(sent=[*BEGUN, ROWS % (b"[0, 1]", b"[true, null]")])
+@example(sent=[*BEGUN, b'{"kind": "end", "busy": {"decode": "long"}}'])
 def test_whatever_a_reader_process_sends_costs_its_clip_at_most(sent: list[bytes]) -> None:
     ours, theirs = Pipe()
     for message in sent:
         theirs.send_bytes(message)
-        theirs.send_bytes(bytes(4))
+        if b'"shape"' in message:
+            theirs.send_bytes(bytes(4))
     theirs.close()
     reader = object.__new__(Reader)
     reader._connection, reader._process, reader._stall_s = ours, _Ended(), 1.0
