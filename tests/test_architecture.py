@@ -32,12 +32,12 @@ COMMANDS = {
 ALLOWED = {
     "errors": set(),
     "version": set(),
-    "settings": {"errors"},
+    "settings": {"errors", "files"},
     "files": {"errors"},
     "options": {"settings"},
     "console": set(),
     "device": {"errors"},
-    "weights": {"errors"},
+    "weights": {"errors", "files"},
     "doctor": {"weights"},
     # Shares run directories, so it loads them, to be sure that what it sends or fetched is whole.
     "hub": FOUNDATION | {"weights", "hub_pack"},

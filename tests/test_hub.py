@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from fake_hub import Hub
+from hostile import leaks
 from huggingface_hub import HfApi
 from small_corpus import Small, small
 
@@ -343,6 +344,21 @@ def test_names_cannot_break_the_card(run: Path, tmp_path: Path) -> None:
     body = card.split("---\n", 2)[2]
     assert "<script>" not in body
     assert "\n# <" not in body and not re.search(r"^---$", body, re.MULTILINE)
+
+
+def test_every_text_of_a_run_stays_text_in_the_card(run: Path, tmp_path: Path) -> None:
+    """The hub shows a card's HTML, so that a run from elsewhere must not bring any."""
+    info = hub_pack.shareable(json.loads((run / "run.json").read_text()))
+    report = json.loads(write_metrics(tmp_path, run.name).joinpath("metrics.json").read_text())
+
+    def body(both: tuple[dict[str, Any], dict[str, Any]]) -> str:
+        counts = {"train": 1, "selection": 1}
+        named = {"repo_id": "me/head", "license_name": "mit", "verified": False}
+        card = hub_card.write(both[0], counts=counts, report=both[1], **named).split("---\n", 2)[2]
+        return re.sub(r"`[^`\n]*`", lambda code: code[0].replace("<", "&lt;"), card)  # as Markdown shows code
+
+    found, shown = leaks([info, report], lambda both: body(tuple(both)))
+    assert (found, shown >= 5) == ([], True)
 
 
 # --- there and back

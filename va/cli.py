@@ -1,5 +1,6 @@
 """The command `va`: its commands in one group, and what becomes of errors. The commands are in `va/commands`."""
 
+import os
 import sys
 from typing import Annotated, Any, Final
 
@@ -40,6 +41,7 @@ _INTERRUPTED: Final = 128 + 2
 
 def main() -> None:
     """Run the command line; a user's mistake becomes two lines and exit code 1 or 2, never a traceback."""
+    os.environ["HDF5_PLUGIN_PATH"] = "::"  # HDF5's word for "load no plugin": va's files need none
     try:
         status = app(standalone_mode=False)
     except VAError as error:

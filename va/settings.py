@@ -14,13 +14,13 @@ import itertools
 import json
 import math
 import sys
-import tomllib
 import types
 import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from va import files
 from va.errors import VAError
 
 Config = TypeVar("Config")
@@ -215,12 +215,7 @@ def _without_none(kind: Any) -> Any:
 
 
 def _toml_section(file: Path, section: str, sections: Collection[str]) -> Mapping[str, Any]:
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise VAError(f"{file}: cannot be read ({error.strerror})", "Check the path given to --config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise VAError(f"{file}: is not valid TOML ({error})", "Correct the file given to --config.") from None
+    data = files.read_toml(file, option="--config")
     for key, table in data.items():
         if not isinstance(table, Mapping):
             raise VAError(f"{file}: '{key}' is not in a table", f"Write [{section}] above the settings of that stage.")

@@ -91,6 +91,9 @@ def test_a_sound_corpus_has_no_finding_and_its_tree_neither(make: Callable[..., 
     (tmp_path / "tree" / "batch1").rename(tmp_path / "elsewhere")
     (tmp_path / "tree" / "batch1").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "tree")
+    manifest = tmp_path / "manifest" / "corpus.json"
+    allowed = {"linked_folders": [str((tmp_path / "elsewhere").resolve())]}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | allowed))
     for path, deep in ((tmp_path / "manifest", True), (tmp_path / "tree", False)):
         checked = check(path, deep=deep)
         assert checked.findings == () and checked.clips == 2 and checked.errors == 0

@@ -1,5 +1,6 @@
 """Models of transformers as encoders: built tiny and random, saved, and held against the library used by hand."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -303,6 +304,49 @@ def test_code_beside_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(VAError, match="cannot be loaded"):
         load(folder)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("make", ["vit", "wavlm"])
+@pytest.mark.parametrize("kind", ["known", "strange"])
+def test_code_beside_a_processor_is_not_run(tmp_path: Path, make: str, kind: str) -> None:
+    """Every file that may name code, with a class that transformers knows beside it and without one."""
+    folder = {"vit": vit, "wavlm": wavlm}[make](tmp_path / "model")
+    marker = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Thing: pass\n")
+    names = ("AutoConfig", "AutoModel", "AutoImageProcessor", "AutoProcessor", "AutoFeatureExtractor", "AutoTokenizer")
+    for name in ("config.json", "preprocessor_config.json"):
+        values = json.loads((folder / name).read_text()) | {"auto_map": dict.fromkeys(names, "evil.Thing")}
+        if kind == "strange":
+            values = {key: value for key, value in values.items() if not key.endswith(("_type", "architectures"))}
+        (folder / name).write_text(json.dumps(values))
+    if kind == "known":
+        assert load(folder).dim > 0
+    else:
+        with pytest.raises(VAError):
+            load(folder)
+    assert not marker.exists()
+
+
+def test_the_identity_names_the_weights_that_are_loaded(tmp_path: Path) -> None:
+    """transformers takes model.safetensors where it is, whatever an index beside it says."""
+    folder = vit(tmp_path / "model")
+    before = load(folder).identity
+    (folder / "other.safetensors").write_bytes(b"other")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "other.safetensors"}}')
+    assert load(folder).identity == before
+
+
+NO_INDEX = ["[]", "{", "[1]", '{"weight_map": []}', '{"weight_map": {"a": 3}}']
+NO_INDEX += [f'{{"weight_map": {{"a": "{name}"}}}}' for name in ("../x", "/x", "..", "")]
+
+
+@pytest.mark.parametrize("index", NO_INDEX)
+def test_an_index_of_weights_that_leads_elsewhere_is_refused(tmp_path: Path, index: str) -> None:
+    folder = vit(tmp_path / "model")
+    (folder / "model.safetensors").rename(tmp_path / "x")
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(VAError, match=r"index\.json: "):
+        load(folder)
 
 
 def test_what_does_not_follow_time_is_refused(tmp_path: Path) -> None:

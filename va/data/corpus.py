@@ -12,19 +12,23 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from va import files
-from va.data import decisions
+from va.data import decisions, mediaroot, npfiles
 from va.data.decisions import Decision
 from va.errors import VAError
 
 SCHEMA: Final = 1
 SPLITS: Final = ("train", "val", "test")
+_MOST_FRAMES: Final = 100_000_000
+"""Of one clip: 19 days at 60 frames a second."""
+_SLACK_BYTES: Final = 1 << 20
+"""Labels of a few more frames than the manifest has are an error of their own."""
 _REMAKE: Final = "Make it again with 'va corpus synth', 'va corpus affwild2' or another adapter."
 
 
@@ -111,6 +115,7 @@ class Corpus:
         try:
             root = (file.parent / data["media_root"]).absolute()
             clips = tuple(_clip(row, root, file) for row in data["clips"])
+            mediaroot.check([clip.media for clip in clips], root=root, manifest=file, data=data)
             if len({clip.id for clip in clips}) < len(clips):
                 raise ValueError("two clips have one id")
             # Manifests of earlier versions say nothing about what was skipped.
@@ -124,7 +129,7 @@ class Corpus:
                 skipped=skipped,
                 decisions=decided,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise VAError(f"{file}: is not a corpus manifest ({error!r})", _REMAKE) from None
 
     def split(self, *names: str) -> tuple[Clip, ...]:
@@ -140,8 +145,8 @@ class Corpus:
         decided = decisions.of_clip(self.decisions, clip.id)
         file = _sidecar(self.path, clip.id, again="read-again" in decided)
         try:
-            with np.load(file, allow_pickle=False) as data:
-                truth = Truth(time_s=data["time_s"], va=data["va"], valid=data["valid"])
+            data = npfiles.read(file, wanted=("time_s", "va", "valid"), largest=8 * clip.num_frames + _SLACK_BYTES)
+            truth = Truth(time_s=data["time_s"], va=data["va"], valid=data["valid"])
         except Exception as error:  # NumPy, zipfile and zlib report damage as many types
             raise VAError(f"{file}: cannot be read as labels of clip '{clip.id}' ({error})", _REMAKE) from None
         frames = clip.num_frames
@@ -186,17 +191,19 @@ def save(
         skipped: What was left out, and why.
 
     Raises:
-        VAError: Two clips have one id.
+        VAError: Two clips have one id, or ids that some file systems take for one.
     """
     entries = sorted(entries, key=lambda entry: entry[0].id)
     for (first, _), (second, _) in itertools.pairwise(entries):
         if first.id == second.id:
             raise VAError(f"clip '{first.id}' appears twice ({first.media}, {second.media})", "Rename one of them.")
+    _check_names([clip.id for clip, _ in entries])
     file = directory.absolute() / "corpus.json"
     root = media_root.absolute()
     for clip, truth in entries:
         _write_sidecar(_sidecar(file, clip.id), truth)
     inside = root.is_relative_to(file.parent)
+    links = mediaroot.linked_folders([clip.media.absolute() for clip, _ in entries], root)
     files.write_json(
         file,
         {
@@ -204,6 +211,7 @@ def save(
             "name": name,
             "synthetic": synthetic,
             "media_root": root.relative_to(file.parent).as_posix() if inside else str(root),
+            **({"linked_folders": links} if links else {}),
             "clips": [_row(clip, root) for clip, _ in entries],
             "skipped": [{"what": one.what, "why": one.why} for one in skipped],
         },
@@ -304,6 +312,26 @@ def _decided(clips: tuple[Clip, ...], decided: Sequence[Decision], manifest: Pat
     )
 
 
+def _check_names(ids: Sequence[str]) -> None:
+    """Check that sidecars and features have names of their own where capital and small letters are one.
+
+    Raises:
+        VAError: Two have not, or one is no text.
+    """
+    names: dict[str, str] = {}
+    for clip_id in ids:
+        try:
+            other = names.setdefault(files.safe_name(clip_id).lower(), clip_id)
+        except ValueError:
+            raise VAError(f"clip {clip_id!r} has a name that is not UTF-8", "Rename it.") from None
+        if other != clip_id:
+            raise VAError(
+                f"clips '{other}' and '{clip_id}' differ in capital letters only, which some file systems do not tell "
+                "apart",
+                "Rename one of them.",
+            )
+
+
 def _row(clip: Clip, root: Path) -> dict[str, Any]:
     return {
         "id": clip.id,
@@ -316,14 +344,11 @@ def _row(clip: Clip, root: Path) -> dict[str, Any]:
 
 
 def _clip(row: dict[str, Any], root: Path, manifest: Path) -> Clip:
-    media = PurePosixPath(row["media"])
-    if media.is_absolute() or ".." in media.parts:
-        raise VAError(f"{manifest}: '{media}' leaves the media root", "A manifest may only name files below it.")
     if row["split"] not in SPLITS:
         raise VAError(f"{manifest}: clip '{row['id']}' has split '{row['split']}'", f"Use {', '.join(SPLITS)}.")
     clip = Clip(
         id=row["id"],
-        media=root / media,
+        media=mediaroot.below(root, row["media"], manifest),
         split=row["split"],
         identity=row["identity"],
         num_frames=int(row["frames"]),
@@ -331,6 +356,9 @@ def _clip(row: dict[str, Any], root: Path, manifest: Path) -> Clip:
     )
     if not (isinstance(clip.id, str) and clip.id and isinstance(clip.identity, str)):
         raise ValueError(f"id {clip.id!r} or identity {clip.identity!r} is not a name")
+    (clip.id + clip.identity).encode()  # half a surrogate pair is not text
+    if not 0 <= clip.num_frames <= _MOST_FRAMES:
+        raise ValueError(f"clip '{clip.id}' has {clip.num_frames} frames")
     if not (math.isfinite(clip.duration_s) and clip.duration_s > 0):
         raise ValueError(f"clip '{clip.id}' lasts {clip.duration_s} s")
     return clip

@@ -5,7 +5,6 @@ that holds the token's centre (settled 2). The CLS and distillation tokens are n
 """
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -174,7 +173,7 @@ def _normalisation(folder: Path) -> tuple[float, float]:
     if not file.is_file():
         return AUDIOSET
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings = files.parse_json(files.read_text(file, largest=files.LARGEST_JSON))
         rate, bins = settings.get("sampling_rate", SAMPLE_RATE_HZ), settings.get("num_mel_bins", MEL_BINS)
         mean, std = float(settings.get("mean", AUDIOSET[0])), float(settings.get("std", AUDIOSET[1]))
         scaled = bool(settings.get("do_normalize", True))

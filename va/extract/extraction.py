@@ -152,6 +152,8 @@ class Extraction:
             work.problem = work.problem or f"{work.clip.media}: its reader process sent rows out of order"
         elif rows[-1] >= work.expected[event.encoder]:
             work.problem = work.problem or f"{work.clip.media}: its reader process sent more rows than it has"
+        elif not self._batches[event.encoder].fits(event.inputs):
+            work.problem = work.problem or f"{work.clip.media}: its reader process sent inputs of another shape"
         if work.problem is not None:
             return
         work.last[event.encoder] = rows[-1]

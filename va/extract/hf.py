@@ -6,7 +6,6 @@ half-second cells by token centre, as settled 2 does for AST. Code that comes wi
 safetensors are read.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -63,6 +62,7 @@ def _load(folder: Path, device: torch.device) -> tuple[Any, set[str]]:
     for needed in _NEEDED:
         if not (folder / needed).is_file():
             raise VAError(f"{folder / needed}: does not exist", "Bring the whole checkpoint into one folder.")
+    _weight_files(folder)
     try:
         config = AutoConfig.from_pretrained(folder, **_LOCAL)
         model, info = AutoModel.from_pretrained(
@@ -81,12 +81,26 @@ def _load(folder: Path, device: torch.device) -> tuple[Any, set[str]]:
     return model.to(device).eval().requires_grad_(False), lacking
 
 
+def _weight_files(folder: Path) -> list[Path]:
+    """List the files that transformers takes the weights from; none where there is no safetensors file.
+
+    Raises:
+        VAError: The index names something else than files of the folder.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else []
+    hint = "Bring the whole checkpoint."
+    parts = files.read_json(index, what="an index of weights", hint=hint).get("weight_map")
+    names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
+    for name in sorted(names):
+        if Path(name).name != name or not (folder / name).is_file():
+            raise VAError(f"{index}: '{name}' is not a file of its folder", hint)
+    return [folder / name for name in sorted(names)]
+
+
 def _weights_digest(folder: Path) -> str:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return files.hash_file(folder / "model.safetensors")
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    return "+".join(files.hash_file(folder / Path(name).name) for name in names)
+    return "+".join(map(files.hash_file, _weight_files(folder)))
 
 
 def _vision(

@@ -6,11 +6,11 @@ The texts are outside the features' identity, so that no frame is encoded again;
 image tower made the features, which the hash of the weights decides.
 """
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from va import files
 from va.data import features, prototypes, texttower
 from va.data.prototypes import Prototypes
 from va.data.regions import TEMPLATES
@@ -87,10 +87,7 @@ def read_texts(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     if file.suffix.lower() != ".toml":
         return read_lines(file, what="texts"), ()
-    try:
-        data = tomllib.loads(_read(file, what="texts"))
-    except tomllib.TOMLDecodeError as error:
-        raise VAError(f"{file}: is not valid TOML ({error})", "Correct the file given to --texts.") from None
+    data = files.read_toml(file, option="--texts")
     unknown = sorted(set(data) - {"texts", "templates"})
     if unknown:
         raise VAError(f"{file}: has no setting named '{unknown[0]}'", "Known settings: texts, templates.")
@@ -135,8 +132,10 @@ def _entries(value: Any, *, key: str, file: Path) -> tuple[str, ...]:
 
 def _read(file: Path, *, what: str) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return files.read_text(file, largest=files.LARGEST_TOML, encoding="utf-8-sig")
     except OSError as error:
         raise VAError(f"{file}: cannot be read ({error.strerror})", f"Check the path given to --{what}.") from None
     except UnicodeDecodeError as error:
         raise VAError(f"{file}: is not UTF-8 text ({error.reason})", "Save the file as UTF-8.") from None
+    except ValueError as error:
+        raise VAError(f"{file}: holds no {what} ({error})", f"Check the path given to --{what}.") from None

@@ -132,7 +132,7 @@ def _read(file: Path) -> TrialState | None:
             dropout=tensors["dropout"],
             **counts,
         )
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VAError(
             f"{file}: cannot be resumed from ({error})", "Give --no-resume to train this run from the start."
         ) from None
