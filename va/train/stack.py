@@ -32,6 +32,7 @@ class Stack:
         states: One per trial.
         device: Where to train.
         texts: On that device, what makes the prototypes of the trials' context vectors; None for heads without any.
+        decays_vectors: Whether weight decay acts on biases and other vectors too.
 
     Attributes:
         head: The stacked head, float32.
@@ -47,6 +48,7 @@ class Stack:
         states: Sequence[TrialState],
         device: torch.device,
         texts: RegionTexts | None = None,
+        decays_vectors: bool = True,
     ) -> None:
         self.configs = list(configs)
         self.device = device
@@ -66,7 +68,7 @@ class Stack:
             {name: tensor.detach()[trial].requires_grad_() for name, tensor in self._parameters.items()}
             for trial in range(len(states))
         ]
-        self._optimiser = self._make_optimiser(states)
+        self._optimiser = self._make_optimiser(states, decays_vectors=decays_vectors)
         self._centers = torch.stack([region_centers(config.axes) for config in configs])[:, None, None].to(device)
         self._sigma = _column([config.sigma for config in configs], device)[:, None, None, None]
         self._region_weight = _column([config.region_weight for config in configs], device)
@@ -145,14 +147,19 @@ class Stack:
         context = head.region_head.context
         return None if self._texts is None or context is None else self._texts(context)
 
-    def _make_optimiser(self, states: Sequence[TrialState]) -> torch.optim.AdamW:
-        groups = [
-            {"params": list(leaves.values()), "lr": config.learning_rate, "weight_decay": config.weight_decay}
-            for leaves, config in zip(self._leaves, self.configs, strict=True)
-        ]
+    def _make_optimiser(self, states: Sequence[TrialState], *, decays_vectors: bool) -> torch.optim.AdamW:
+        groups = []
+        for trial, (leaves, config) in enumerate(zip(self._leaves, self.configs, strict=True)):
+            plain = [] if decays_vectors else [leaf for leaf in leaves.values() if leaf.ndim < 2]
+            decayed = [leaf for leaf in leaves.values() if decays_vectors or leaf.ndim >= 2]
+            for params, decay in ((decayed, config.weight_decay), (plain, 0.0)):
+                if params:
+                    groups.append({"params": params, "lr": config.learning_rate, "weight_decay": decay, "trial": trial})
         optimiser = torch.optim.AdamW(groups, fused=True)
         for leaves, state in zip(self._leaves, states, strict=True):
-            for name, leaf in leaves.items() if state.moments else ():
+            for name, leaf in leaves.items():
+                if f"exp_avg/{name}" not in state.moments:  # none yet, or nothing has trained it
+                    continue
                 optimiser.state[leaf] = {
                     "step": torch.tensor(float(state.steps), device=self.device),
                     **{
@@ -171,13 +178,15 @@ class Stack:
             grad.mul_(layers.spread(factor, grad, trailing=0))
 
     def _update(self, active: Sequence[bool], total_steps: Sequence[int]) -> None:
-        for trial, (leaves, group) in enumerate(zip(self._leaves, self._optimiser.param_groups, strict=True)):
+        for trial, leaves in enumerate(self._leaves):
             for name, leaf in leaves.items():
                 grad = self._parameters[name].grad
                 leaf.grad = grad[trial] if active[trial] and grad is not None else None
+        for group in self._optimiser.param_groups:
+            trial = group["trial"]
             factor = schedule_factor(self.configs[trial], step=self.steps[trial], total_steps=total_steps[trial])
             group["lr"] = self.configs[trial].learning_rate * factor
-            self.steps[trial] += active[trial]
+        self.steps = [steps + on for steps, on in zip(self.steps, active, strict=True)]
         self._optimiser.step()
         if self.averaged is not None:
             share = 1 - self.configs[0].ema
