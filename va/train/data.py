@@ -25,7 +25,7 @@ from va.train.config import TrainConfig
 from va.train.texts import Texts, choose_face, choose_texts
 
 _CHUNK = 1024
-_AUDIO_PICTURES = "logmel"
+AUDIO_PICTURES = "logmel"
 """The encoder whose features are pictures for a CNN instead of embeddings (settled 10)."""
 
 
@@ -72,7 +72,7 @@ class Data:
         return {
             "frame_dim": self.face.dim,
             "audio_dim": self.voice.dim,
-            "audio_cnn": self.voice.encoder == _AUDIO_PICTURES,
+            "audio_cnn": self.voice.encoder == AUDIO_PICTURES,
             "num_regions": regions,
             "text_dim": text_dim,
             **context,

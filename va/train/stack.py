@@ -9,6 +9,7 @@ Shapes: N trials, B windows of a batch, R regions.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from va.model import layers
 from va.model.head import VAHead
 from va.model.prompts import region_centers, soft_labels
 from va.model.text import RegionTexts
-from va.train import losses
+from va.train import losses, weight_decay
 from va.train.config import TrainConfig
 from va.train.state import TrialState
 
@@ -148,13 +149,14 @@ class Stack:
         return None if self._texts is None or context is None else self._texts(context)
 
     def _make_optimiser(self, states: Sequence[TrialState], *, decays_vectors: bool) -> torch.optim.AdamW:
-        groups = []
+        groups: list[dict[str, Any]] = []
         for trial, (leaves, config) in enumerate(zip(self._leaves, self.configs, strict=True)):
-            plain = [] if decays_vectors else [leaf for leaf in leaves.values() if leaf.ndim < 2]
-            decayed = [leaf for leaf in leaves.values() if decays_vectors or leaf.ndim >= 2]
-            for params, decay in ((decayed, config.weight_decay), (plain, 0.0)):
-                if params:
-                    groups.append({"params": params, "lr": config.learning_rate, "weight_decay": decay, "trial": trial})
+            parts: list[dict[str, Any]] = [
+                {"params": list(leaves.values()), "lr": config.learning_rate, "weight_decay": config.weight_decay}
+            ]
+            if not decays_vectors:
+                parts = weight_decay.split(leaves, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+            groups += [{**part, "trial": trial} for part in parts]
         optimiser = torch.optim.AdamW(groups, fused=True)
         for leaves, state in zip(self._leaves, states, strict=True):
             for name, leaf in leaves.items():

@@ -23,6 +23,8 @@ NAME: Final = "state.safetensors"
 PREVIOUS: Final = "previous.safetensors"
 """The state one epoch before, for a stack that was killed while it saved its trials one after the other."""
 SCHEMA: Final = 1
+DROPOUT_STREAM: Final = 0x5EED
+"""Sets the seed of a trial's dropout apart from that of its batches."""
 
 
 class Epoch(TypedDict):

@@ -17,8 +17,13 @@ from torch import distributed as dist
 
 from va.errors import VAError
 
-_PATIENCE: Final = timedelta(minutes=30)
-"""How long one process waits for another, which may be decoding or validating."""
+_PATIENCE: Final = timedelta(days=2)
+"""How long one process waits for another, which may be decoding a corpus; one that dies is noticed at once, and
+torchrun ends the others."""
+
+
+class Gone(VAError):
+    """Another process has gone; it or torchrun says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +149,7 @@ def _reaching() -> Iterator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise VAError(
+        raise Gone(
             f"another process of this training cannot be reached ({reason})",
             "See what it said first; the same torchrun command goes on from the last whole epoch.",
         ) from None
