@@ -119,8 +119,8 @@ def draw(seed: int, settings: AugmentSettings) -> Drawn:
 def augment(inputs: WindowInputs, *, seeds: Sequence[int], settings: AugmentSettings) -> WindowInputs:
     """Change windows, on the device where they lie.
 
-    Pictures: crop, mirror, brightness, contrast, saturation, in this order and alike for all pictures of a window, in
-    float32, rounded once at the end. Pictures that are not seen stay 0. Spectra: SpecAugment's masks (Park et al.,
+    Pictures: crop, mirror, brightness, contrast, saturation, in this order and alike for all pictures of a window;
+    rounded after the crop and at the end. Pictures that are not seen stay 0. Spectra: SpecAugment's masks (Park et al.,
     2019, section 2), one band of bins and one stretch of time, inside the rows that are there.
 
     Args:
@@ -151,22 +151,25 @@ def augment(inputs: WindowInputs, *, seeds: Sequence[int], settings: AugmentSett
 
 def _look(pictures: Tensor, drawn: Drawn, settings: AugmentSettings) -> Tensor:
     """Change a window's pictures, uint8 [T, H, W, 3]."""
-    images = pictures.permute(0, 3, 1, 2).to(torch.float32).div(_WHITE)
+    images = pictures.permute(0, 3, 1, 2)
     if settings.crop:
         size = list(images.shape[-2:])
-        top, left, height, width = _pixels(drawn.crop, *size)
-        # Bicubic, as CLIP's own preprocessing; it overshoots at edges.
+        # Bicubic, as CLIP's own preprocessing.
         kernel = InterpolationMode.BICUBIC
-        images = change.resized_crop(images, top, left, height, width, size, kernel, antialias=True).clamp(0, 1)
+        images = change.resized_crop(images, *_pixels(drawn.crop, *size), size, kernel, antialias=True)
     if drawn.flip:
         images = change.horizontal_flip(images)
-    if settings.brightness:
-        images = change.adjust_brightness(images, drawn.brightness)
-    if settings.contrast:
-        images = change.adjust_contrast(images, drawn.contrast)
-    if settings.saturation:
-        images = change.adjust_saturation(images, drawn.saturation)
-    return images.mul(_WHITE).round().to(torch.uint8).permute(0, 2, 3, 1)
+    if settings.brightness or settings.contrast or settings.saturation:
+        # torchvision rounds down after each change of a uint8 picture, so that a window would become darker.
+        images = images.contiguous().to(torch.float32).div_(_WHITE)
+        if settings.brightness:
+            images = change.adjust_brightness(images, drawn.brightness)
+        if settings.contrast:
+            images = change.adjust_contrast(images, drawn.contrast)
+        if settings.saturation:
+            images = change.adjust_saturation(images, drawn.saturation)
+        images = images.mul(_WHITE).round_().to(torch.uint8)
+    return images.permute(0, 2, 3, 1)
 
 
 def _pixels(crop: tuple[float, float, float, float], height: int, width: int) -> tuple[int, int, int, int]:
