@@ -39,8 +39,8 @@ ALLOWED = {
     "doctor": {"weights"},
     # Shares run directories, so it loads them, to be sure that what it sends or fetched is whole.
     "hub": FOUNDATION | {"weights", "hub_pack"},
-    "hub_pack": FOUNDATION | {"train", "hub_card"},
-    "hub_card": {"weights"},
+    "hub_pack": FOUNDATION | {"data", "train", "hub_card"},
+    "hub_card": {"data", "weights"},
     "hub_config": {"settings"},
     "signals": set(),
     "cores": set(),
@@ -49,7 +49,7 @@ ALLOWED = {
     "extract": FOUNDATION | {"data", "model", "device", "weights", "cores"},
     "train": FOUNDATION | {"data", "model", "device"},
     # A run's encoders loaded again, and trained on.
-    "train.encoding": FOUNDATION | {"extract"},
+    "train.encoding": FOUNDATION | {"data", "extract"},
     "train.finetuning": FOUNDATION | {"data", "model", "device", "extract"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
     # What was never cached is decoded and encoded by stage one's own code.

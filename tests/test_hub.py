@@ -335,7 +335,13 @@ def test_names_cannot_break_the_card(run: Path, tmp_path: Path) -> None:
     report = json.loads(write_metrics(tmp_path, run.name, corpus=HOSTILE).joinpath("metrics.json").read_text())
     counts = {"train": 1, "selection": 1}
     card = hub_card.write(
-        info, counts=counts, repo_id="me/head", license_name='x"\nevil: 1', report=report, verified=False
+        info,
+        counts=counts,
+        repo_id="me/head",
+        license_name='x"\nevil: 1',
+        report=report,
+        verified=False,
+        encoder_bytes=0,
     )
     found = header(card)
     assert sorted(found) == ["library_name", "license", "model-index", "tags"]

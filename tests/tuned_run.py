@@ -8,6 +8,7 @@ import tiny_run
 import torch
 
 from va import files, settings
+from va.data.tuned import KINDS, Kind
 from va.extract import encoders, tuned
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder
@@ -15,7 +16,7 @@ from va.extract.encoders import Encoder
 NAMES = {"face": "tiny-clip", "voice": "tiny-ast"}
 
 
-def make_run(directory: Path, *, kinds: tuple[tuned.Kind, ...] = tuned.KINDS, seed: int = 0, **changes: Any) -> Path:
+def make_run(directory: Path, *, kinds: tuple[Kind, ...] = KINDS, seed: int = 0, **changes: Any) -> Path:
     """Write a run directory.
 
     Args:

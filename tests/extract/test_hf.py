@@ -19,6 +19,7 @@ from va.data import corpus
 from va.data.corpus import Clip, Truth
 from va.data.features import FeatureStore, choose_store
 from va.data.media import probe
+from va.data.tuned import Kind
 from va.errors import VAError
 from va.extract import encoders, hf_audio, pipeline, tuned
 from va.extract.config import ExtractConfig
@@ -423,7 +424,7 @@ def test_a_fine_tuned_model_is_kept_and_loaded_again(tmp_path: Path, make: Any) 
     assert first.tower is not None
     for parameter in first.tower.parameters():
         parameter.add_(0.01 * torch.randn_like(parameter))
-    kind: tuned.Kind = "face" if first.kind == "frames" else "voice"
+    kind: Kind = "face" if first.kind == "frames" else "voice"
     identity = tuned.keep(tmp_path / "run", first, kind=kind)
     again = tuned.load_from(
         [tmp_path / "run" / "encoders" / kind],

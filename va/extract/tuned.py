@@ -6,26 +6,22 @@ file; nothing is read that does not have it.
 """
 
 import dataclasses
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 
 from va import files
+from va.data import tuned
 from va.data.texttower import TowerContent
+from va.data.tuned import FOLDER, KINDS, Kind
 from va.errors import VAError
 from va.extract import encoders
 from va.extract.config import RUN, ExtractConfig
 from va.extract.encoders import Encoder
-
-Kind = Literal["face", "voice"]
-KINDS: Final[tuple[Kind, ...]] = ("face", "voice")
-FOLDER: Final = "encoders"
-OPTIONS: Final[Mapping[Kind, str]] = {"face": "--clip-weights", "voice": "--ast-weights"}
 
 _FREE: Final = ("sampling", "compute_dtype", "compiled")
 """What the settings of an extraction decide, not the weights."""
@@ -130,8 +126,7 @@ def load_one(
     identity = _identity(info, kind, directory)
     if "tuned" not in identity:
         return encoders.build(identity["encoder"], config=config, device=device)
-    noted = info.get("encoder_folders", {})
-    places = [directory / FOLDER / kind, given(config, kind), noted.get(kind) if isinstance(noted, Mapping) else None]
+    places = tuned.places_of(directory, info, kind=kind, given=given(config, kind))
     return load_from(places, identity, kind=kind, whose=directory, config=config, device=device)
 
 
@@ -157,18 +152,8 @@ def load_from(
     Raises:
         VAError: None is there; or its files are not those of the identity.
     """
-    about = _about(identity, whose)
-    folder = next((Path(place) for place in places if place is not None and Path(place).is_dir()), None)
-    again = f"Give its folder, {about['run']}/{FOLDER}/{kind} in the folder of runs, to {OPTIONS[kind]}."
-    if folder is None:
-        raise VAError(f"{whose}: the files of its encoder '{identity['encoder']}' are not there", again)
-    for name, digest in about["files"].items():
-        if not (folder / name).is_file():
-            raise VAError(f"{folder}: {name} of '{identity['encoder']}' is missing", again)
-        if files.hash_file(folder / name) != digest:
-            raise VAError(
-                f"{folder / name}: is damaged, or not the file of '{identity['encoder']}' (its hash differs)", again
-            )
+    about = tuned.read_about(identity, whose=whose)
+    folder = tuned.find(places, identity, kind=kind, whose=whose)
     encoder = encoders.build(about["base"], config=config, device=device, folder=folder)
     name, plain = str(identity["encoder"]), encoder.text_tower
     encoder = dataclasses.replace(
@@ -176,7 +161,7 @@ def load_from(
         name=name,
         identity={**encoder.identity, "encoder": name, "tuned": dict(about)},
         text_tower=_renamed(plain, name) if plain is not None else None,
-        folder=folder.resolve(),
+        folder=folder,
     )
     check(encoder, identity, whose=whose)
     return encoder
@@ -213,24 +198,6 @@ def _identity(info: Mapping[str, Any], kind: Kind, directory: Path) -> dict[str,
             f"{directory / 'run.json'}: does not name its {kind} encoder ({error!r})", "Give a run of 'va finetune'."
         ) from None
     return dict(identity)
-
-
-def _about(identity: Mapping[str, Any], whose: Path) -> dict[str, Any]:
-    """Read what stands under `tuned`, which may come from anywhere: plain file names, hashes, a name."""
-    about = identity["tuned"]
-    try:
-        named = all(isinstance(about[key], str) for key in ("run", "base", "base_weights"))
-        plain = all(
-            re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name) and isinstance(digest, str)
-            for name, digest in about["files"].items()
-        )
-    except (KeyError, TypeError, AttributeError):
-        named = plain = False
-    if not (named and plain and about["files"]):
-        raise VAError(
-            f"{whose}: does not say what '{identity['encoder']}' was fine-tuned from", "Take the run as it was written."
-        )
-    return dict(about)
 
 
 def _renamed(tower: Callable[[Sequence[str]], TowerContent], name: str) -> Callable[[Sequence[str]], TowerContent]:

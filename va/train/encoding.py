@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from va.data.tuned import KINDS, Kind
 from va.errors import VAError
 from va.extract import tuned
 from va.extract.config import ExtractConfig
@@ -92,10 +93,10 @@ def load(run: Run, config: ExtractConfig, *, device: torch.device) -> Pair:
     Raises:
         VAError: Weights are missing, or the encoder is another one; says what differs.
     """
-    return Pair(*(_load(run, kind, config, device) for kind in tuned.KINDS))
+    return Pair(*(_load(run, kind, config, device) for kind in KINDS))
 
 
-def _load(run: Run, kind: tuned.Kind, config: ExtractConfig, device: torch.device) -> Encoder:
+def _load(run: Run, kind: Kind, config: ExtractConfig, device: torch.device) -> Encoder:
     wanted = run.info["encoders"][kind]
     encoder = tuned.load_one(run.directory, run.info, kind=kind, config=config, device=device)
     found = encoder.identity

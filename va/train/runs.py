@@ -15,6 +15,7 @@ from torch import Tensor
 from va import files, settings
 from va.data.corpus import Truth
 from va.data.timeline import cells_in
+from va.data.tuned import read_folder
 from va.data.windows import WindowSet
 from va.device import choose_device, free_bytes
 from va.errors import VAError
@@ -202,6 +203,7 @@ def _fitting(one: Planned, device: torch.device) -> int:
 
 def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any]:
     data, state = one.data, trial.state
+    noted = {kind: read_folder(store.directory) for kind, store in (("face", data.face), ("voice", data.voice))}
     return {
         "schema": checkpoint.SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -212,6 +214,7 @@ def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any
         "corpus": {"name": data.corpus.name, "path": str(data.corpus.path), "synthetic": data.corpus.synthetic},
         "features": {"face": str(data.face.directory.absolute()), "voice": str(data.voice.directory.absolute())},
         "encoders": {"face": data.face.identity, "voice": data.voice.identity},
+        "encoder_folders": {kind: str(folder) for kind, folder in noted.items() if folder is not None},
         "demo_encoders": bool(data.face.identity.get("demo") or data.voice.identity.get("demo")),
         "region_texts": list(data.prototypes.texts),
         "prototypes": {"source": data.texts.source, "borrowed": data.texts.borrowed},
