@@ -59,6 +59,7 @@ ALLOWED = {
     "api": {"data", "extract", "train", "evaluate", "model", "device", "errors"},
     "commands": COMMANDS,
     "cli": COMMANDS | {"commands"},
+    "__main__": {"cli"},
 }
 # The named exceptions: NumPy leaves that any stage may import, and runs loaded by the evaluation.
 LEAVES = {
@@ -86,7 +87,7 @@ HEAVY = {
 }
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
-STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "hub_config"]
+STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "train.finetune_config", "hub_config"]
 STANDARD_ONLY += ["evaluate.predict_config"]
 STANDARD_ONLY += [f"commands.{file.stem}" for file in (ROOT / "commands").glob("[a-z]*.py")]
 

@@ -15,7 +15,13 @@ from rich.table import Table
 
 _out = Console(highlight=False, emoji=False)
 _err = Console(stderr=True, highlight=False, emoji=False)
+_errors = Console(stderr=True, highlight=False, emoji=False)
 _SILENCE_S = 600.0
+
+
+def hush() -> None:
+    """Print nothing from now on but errors: of several processes that do one thing, one reports."""
+    _out.quiet = _err.quiet = True
 
 
 def say(text: str) -> None:
@@ -30,8 +36,8 @@ def note(text: str) -> None:
 
 def error(message: str, hint: str) -> None:
     """Print the two lines of an error."""
-    _err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
-    _err.print(f"[bold]fix:[/] {escape(hint)}", soft_wrap=True)
+    _errors.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    _errors.print(f"[bold]fix:[/] {escape(hint)}", soft_wrap=True)
 
 
 def settings(title: str, values: dict[str, Any]) -> None:
@@ -55,7 +61,7 @@ def progress(title: str, *, quiet: bool = False, estimate: bool = True) -> Itera
     columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn()]
     columns += [TimeRemainingColumn()] if estimate else []
     columns += [TextColumn("[dim]{task.fields[what]}")]
-    if quiet:
+    if quiet or _err.quiet:
         yield lambda *_: None
         return
     if not _err.is_terminal:

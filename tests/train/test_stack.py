@@ -180,7 +180,7 @@ def made(configs: list[TrainConfig]) -> tuple[list[loop.Trial], WindowSet, dict[
     pool = load_pool(configs[0], data, data.corpus.split("train"), CPU)
     planned = planning.plan(configs)
     trials = [runs.make_trial(one, pool) for one in planned]
-    truths = read_truths(data, divide(configs[0], data).selection)
+    truths = read_truths(data, divide(configs[0], data.corpus).selection)
     head = runs.make_head(planned[0])
     return trials, pool, truths, Stack(head, configs=configs, states=[t.state for t in trials], device=CPU)
 
@@ -278,7 +278,7 @@ def test_folds_share_no_identity_and_cover_everyone(small: Small, tmp_path: Path
     data = open_data(configs[0])
     held = []
     for config in configs:
-        division = divide(config, data)
+        division = divide(config, data.corpus)
         assert not {clip.identity for clip in division.train} & {clip.identity for clip in division.selection}
         held.append({clip.identity for clip in division.selection})
     assert held[0] == held[1] and set.union(*held) == {clip.identity for clip in data.corpus.split("train")}

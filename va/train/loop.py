@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from va.data.corpus import Truth
-from va.data.windows import ClipSpan, WindowSet
+from va.data.windows import ClipSpan, WindowBatch, WindowSet
 from va.errors import VAError
 from va.evaluate import assemble, protocol
 from va.model import layers
@@ -60,6 +60,53 @@ class Trial:
         return self.failure is not None or state.epoch >= config.epochs or waited
 
 
+class Source:
+    """What gives the loop its batches. This one: windows of cached features, below which nothing learns.
+
+    `va finetune` has another (`va/train/finetuning/learner.py`), whose backbones learn from the gradients of a batch's
+    features.
+
+    Args:
+        pool: Windows of all trials' clips.
+
+    Attributes:
+        decays_vectors: Whether weight decay acts on the heads' biases and other vectors too.
+    """
+
+    decays_vectors = True
+
+    def __init__(self, pool: WindowSet) -> None:
+        self.pool = pool
+
+    def begin(self, index: Tensor) -> list[Tensor]:
+        """Take the windows of an epoch.
+
+        Args:
+            index: int64 [batches, N, B] on the CPU, -1 for padding.
+
+        Returns:
+            The losses of the first steps, as `Stack.step` gives them, where an interruption came after them.
+        """
+        self._index = index.to(self.pool.device)
+        return []
+
+    def batch(self, step: int) -> WindowBatch:
+        """Give the batch of a step, [N, B, ...]."""
+        return self.pool.batch(self._index[step])
+
+    def learn(self, stack: Stack, lost: Sequence[Tensor], *, active: Sequence[bool]) -> None:
+        """Learn from the gradients that the heads' last step left in its batch.
+
+        Args:
+            stack: The heads, updated.
+            lost: The losses of the epoch's steps so far.
+            active: Whether each trial made that step.
+        """
+
+    def renew(self) -> None:
+        """Bring the pool's features of the selection clips up to date, before they are looked at."""
+
+
 def fit(
     trials: Sequence[Trial],
     pool: WindowSet,
@@ -68,6 +115,7 @@ def fit(
     *,
     epoch_done: Callable[[Trial, dict[str, Tensor] | None], None],
     texts: RegionTexts | None = None,
+    source: Source | None = None,
 ) -> None:
     """Train until each trial's selection score has stopped rising.
 
@@ -79,7 +127,9 @@ def fit(
         epoch_done: Called with each trial after each of its epochs, its state and log up to date, and with its head's
             state dict where the epoch is the best so far.
         texts: What makes prototypes of trials' context vectors, on the pool's device (`--context`).
+        source: What gives batches; None for the pool's own features.
     """
+    source = source or Source(pool)
     labels = pool.num_labels()
     running = [trial for trial in trials if not trial.is_done]
     while running:
@@ -89,12 +139,14 @@ def fit(
             states=[trial.state for trial in running],
             device=pool.device,
             texts=texts,
+            decays_vectors=source.decays_vectors,
         )
         together = running
         while len(running) == len(together):
             started = time.perf_counter()
-            means = _train_epoch(stack, together, pool, labels)
+            means = _train_epoch(stack, together, source, labels)
             trained = time.perf_counter()
+            source.renew()
             scores = _validate(stack, together, pool, truths)
             validated = time.perf_counter()
             for place, (trial, kept) in enumerate(zip(together, stack.states(), strict=True)):
@@ -120,25 +172,24 @@ class _Means:
     skipped: int
 
 
-def _train_epoch(stack: Stack, trials: Sequence[Trial], pool: WindowSet, labels: Tensor) -> list[_Means]:
+def _train_epoch(stack: Stack, trials: Sequence[Trial], source: Source, labels: Tensor) -> list[_Means]:
     """Go once through each trial's windows; what went wrong is in `failure`."""
     index = draw_batches(trials, labels)
     enough = labels[index].sum(dim=-1) >= 2  # a CCC of fewer than two labels is undefined (settled 8)
     num_batches = [-(-len(windows_of(trial.train)) // trial.config.batch_size) for trial in trials]
     total_steps = [trial.config.epochs * count for trial, count in zip(trials, num_batches, strict=True)]
-    on_device = index.to(pool.device)
     stack.head.train()
-    lost = [
-        stack.step(pool.batch(on_device[step]), active=active, total_steps=total_steps)
-        for step, active in enumerate(enough.tolist())
-    ]
+    lost = source.begin(index)
+    for step, active in enumerate(enough.tolist()[len(lost) :], start=len(lost)):
+        lost.append(stack.step(source.batch(step), active=active, total_steps=total_steps))
+        source.learn(stack, lost, active=active)
     stack.keep_prototypes()
     both = torch.stack(lost).cpu().double()  # the first wait for the device in the epoch
     means = []
     for place, trial in enumerate(trials):
         made = enough[:, place]
         losses = both[made, place]
-        _look_for_failure(trial, losses, index[made, place], pool)
+        _look_for_failure(trial, losses, index[made, place])
         ccc, kl = losses.mean(dim=0).tolist()
         means.append(_Means(ccc_loss=ccc, region_kl=kl, skipped=num_batches[place] - int(made.sum())))
     return means
@@ -170,7 +221,7 @@ def draw_batches(trials: Sequence[Trial], labels: Tensor) -> Tensor:
     return torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - len(row)), value=-1) for row in rows], dim=1)
 
 
-def _look_for_failure(trial: Trial, losses: Tensor, index: Tensor, pool: WindowSet) -> None:
+def _look_for_failure(trial: Trial, losses: Tensor, index: Tensor) -> None:
     if not len(losses):
         trial.failure = VAError(
             "no training batch has two valid labels", "Check the annotations of the training split."

@@ -84,7 +84,7 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
         _check_machine(config)
         chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
         if chosen not in divided:
-            divided[chosen] = divide(config, data)
+            divided[chosen] = divide(config, data.corpus)
         division = divided[chosen]
         identity = identity_of(config, data, division)
         directory = config.out / f"{config.name or describe(config)}-{settings.digest(identity)}"

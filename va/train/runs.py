@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,9 +29,6 @@ from va.train.planning import Planned, groups, plan
 from va.train.state import Epoch, TrialState
 
 EpochDone = Callable[[TrainConfig, Epoch], None]
-
-_DROPOUT_STREAM: Final = 0x5EED
-"""Sets the seed of a trial's dropout apart from that of its batches."""
 
 
 class TrialsFailed(VAError):
@@ -171,7 +168,7 @@ def _new_state(one: Planned, pool: WindowSet, windows_of: Tensor) -> TrialState:
         weights=weights,
         # Streams of their own: batches and dropout must not depend on how many numbers initialisation took.
         order=states.new_generator(seed, torch.device("cpu")),
-        dropout=states.new_generator(seed ^ _DROPOUT_STREAM, pool.device),
+        dropout=states.new_generator(seed ^ states.DROPOUT_STREAM, pool.device),
     )
 
 

@@ -1,0 +1,279 @@
+"""`va finetune`: both backbones and a head, trained together. Read `run` from top to bottom.
+
+The run directory is an ordinary one, whose encoders lie in it. Under torchrun every process calls `run`; the first
+alone writes, and the others wait for it where they need what it has written.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from va import files, settings
+from va.data import windows
+from va.data.corpus import Clip
+from va.device import choose_device
+from va.errors import VAError
+from va.extract import encoders, pipeline
+from va.extract.config import BASELINES
+from va.extract.pipeline import Summary
+from va.model.inference import predict_windows
+from va.train import checkpoint, encoding, loop, planning
+from va.train import state as states
+from va.train.config import TrainConfig
+from va.train.finetune_config import FROM_RUN, TRAINING, FinetuneConfig
+from va.train.finetuning import inputs, keeping
+from va.train.finetuning.augment import AugmentSettings
+from va.train.finetuning.inputs import InputStore
+from va.train.finetuning.keeping import Keeper
+from va.train.finetuning.learner import Learner, make_pool
+from va.train.finetuning.parallel import Parallel
+from va.train.finetuning.start import Start, begin
+from va.train.finetuning.together import agreed, launched
+from va.train.finetuning.tower_config import TowerSettings
+from va.train.finetuning.towers import Towers
+from va.train.loop import Trial
+from va.train.state import Epoch, TrialState
+
+Bars = Callable[[str], AbstractContextManager[Callable[..., None]]]
+"""Title -> a context with a callback (done, total, a line for a person)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Screen:
+    """What a person hears of a run.
+
+    Args:
+        bars: Makes progress bars.
+        note: Takes a sentence.
+        epoch_done: Takes the head's settings and each epoch's log line.
+    """
+
+    bars: Bars
+    note: Callable[[str], None]
+    epoch_done: Callable[[TrainConfig, Epoch], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """What a run gave.
+
+    Args:
+        directory: The run directory.
+        extracted: What the extraction at its end did; None where another process did it or none was wanted.
+    """
+
+    directory: Path
+    extracted: Summary | None
+
+
+def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
+    """Fine-tune, or find that it has been done already; then cache the features of the tuned encoders.
+
+    Args:
+        config: The stage's settings.
+        screen: Hears of it.
+
+    Raises:
+        VAError: Something is missing or does not fit, and nothing is written but decoded inputs; or training failed.
+        SystemExit: Another process of a torchrun has failed, and says why.
+    """
+    with launched(choose_device(config.device)) as parallel:
+        with agreed(parallel):
+            start = begin(config, device=parallel.device)
+            for note in start.notes:
+                screen.note(note)
+        store = _prepare(config, start, parallel, screen)
+        identity = _identity(config, start, store, parallel)
+        name = start.config.name or f"{planning.describe(start.config)}-tuned"
+        directory = config.out / f"{name}-{settings.digest(identity)}"
+        if not checkpoint.is_finished(directory):
+            _train(config, start, store, directory, identity, parallel, screen)
+        leads = parallel.leads
+    # The others are done. Extraction is stage one's own, by one process.
+    extracted = _extract(config, start, directory, screen) if leads and config.extract else None
+    return Finetuned(directory=directory, extracted=extracted)
+
+
+def _prepare(config: FinetuneConfig, start: Start, parallel: Parallel, screen: Screen) -> InputStore:
+    """Decode the model inputs of all clips that training looks at."""
+    directory = config.inputs or config.out / "inputs"
+    face, voice = start.pair
+    if parallel.leads:
+        with screen.bars("decoding clips") as progress:
+            clips = (*start.division.selection, *start.division.train)
+            inputs.prepare(
+                clips, face=face, voice=voice, config=start.stage_one, directory=directory, progress=progress
+            )
+    parallel.barrier()
+    return InputStore(directory, face=face, voice=voice)
+
+
+def _identity(config: FinetuneConfig, start: Start, store: InputStore, parallel: Parallel) -> dict[str, Any]:
+    """Collect everything that the weights depend on; paths are replaced by what lies there."""
+    head = settings.as_dict(dataclasses.replace(start.config, face_encoder="", voice_encoder=""), digest_only=True)
+    own = settings.as_dict(config, digest_only=True)
+    own = {name: value for name, value in own.items() if name not in (*FROM_RUN, *TRAINING, "seed")}
+    own["precision"] = _precision(config, parallel)
+    own["augment"] = settings.digest(dataclasses.asdict(_strengths(config)))
+    for name in ("flip", "crop", "colour", "time_mask", "mel_mask"):
+        del own[name]
+    division = (start.division.train, start.division.selection)
+    clips = [clip for part in division for clip in part]
+    return {
+        "schema": checkpoint.SCHEMA,
+        "config": head,
+        "corpus": start.corpus.digest(),
+        "face": settings.digest(start.pair.face.identity),
+        "voice": settings.digest(start.pair.voice.identity),
+        "media": settings.digest({clip.id: keeping.source_of(store, clip.id) for clip in clips}),
+        "division": settings.digest({"parts": [[clip.id for clip in part] for part in division]}),
+        "texts": list(start.region_texts),
+        "finetune": own,
+        "start": files.hash_file(start.run.directory / "model.safetensors") if start.run is not None else None,
+    }
+
+
+def _train(
+    config: FinetuneConfig,
+    start: Start,
+    store: InputStore,
+    directory: Path,
+    identity: dict[str, Any],
+    parallel: Parallel,
+    screen: Screen,
+) -> None:
+    """Train, and leave a finished run directory."""
+    pool, trial = _trial(config, start, directory, parallel)
+    towers = Towers(
+        *start.pair, settings=_tower_settings(config, start, parallel), device=parallel.device, parallel=parallel
+    )
+    keeper = Keeper(
+        directory, config=config, trial=trial, towers=towers, parallel=parallel, epoch_done=screen.epoch_done
+    )
+    truths = {clip.id: start.corpus.truth(clip) for clip in start.division.selection}
+    head = checkpoint.make_head(
+        start.config,
+        frame_dim=start.shape["frame_dim"],
+        audio_dim=start.shape["audio_dim"],
+        audio_cnn=start.shape["audio_cnn"],
+        prototypes=torch.zeros(start.shape["num_regions"], start.shape["text_dim"]),
+        context_width=start.shape.get("context_width", 0),
+    )
+    with screen.bars("training") as progress:
+        learner = Learner(
+            pool,
+            trial=trial,
+            store=store,
+            towers=towers,
+            stage_one=start.stage_one,
+            strengths=_strengths(config),
+            parallel=parallel,
+            report=progress,
+            save=keeper.save_now_and_then,
+        )
+        with contextlib.closing(learner), _memory(config):
+            if start.run is not None and not trial.state.steps:
+                learner.renew()
+                head.load_state_dict(start.weights)
+                answers = predict_windows(
+                    head.to(pool.device),
+                    inputs=lambda index: pool.batch(index)[:4],
+                    index=loop.windows_of(trial.selection).to(pool.device),
+                    batch_size=256,
+                )
+                score = loop.score_windows(answers.va, trial.selection, pool, truths)["ccc_mean"]["value"]
+                screen.note(f"as it came: {start.config.select_on} CCC mean {score:.3f}")
+            loop.fit([trial], pool, truths, head, epoch_done=keeper.epoch, source=learner)
+    if trial.failure is not None:
+        raise trial.failure
+    if parallel.leads:
+        keeper.finish(start, identity)
+
+
+def _trial(
+    config: FinetuneConfig, start: Start, directory: Path, parallel: Parallel
+) -> tuple[windows.WindowSet, Trial]:
+    """Lay windows over the clips, those of the selection first, and take up the trial where it was left."""
+    head = start.config
+    clips: tuple[Clip, ...] = (*start.division.selection, *start.division.train)
+    layout = windows.lay_out(
+        start.corpus, clips, window_s=head.window_s, stride_s=head.stride_s, at_end=head.target == "end"
+    )
+    selection = len(start.division.selection)
+    pool = make_pool(layout, selection=selection, face=start.pair.face, voice=start.pair.voice, device=parallel.device)
+    if not config.resume and parallel.leads:
+        keeping.discard(directory)
+    parallel.barrier()
+    state = states.load(directory) or TrialState(
+        weights=start.weights,
+        order=states.new_generator(head.seed, torch.device("cpu")),
+        dropout=states.new_generator(head.seed ^ states.DROPOUT_STREAM, parallel.device),
+    )
+    return pool, Trial(config=head, train=pool.spans[selection:], selection=pool.spans[:selection], state=state)
+
+
+def _tower_settings(config: FinetuneConfig, start: Start, parallel: Parallel) -> TowerSettings:
+    head = start.config
+    return TowerSettings(
+        learning_rate=config.backbone_rate,
+        weight_decay=config.weight_decay,
+        # A tower that the head does not look at gets no gradient, and one without weights has nothing to learn.
+        thaw_face=config.thaw_face if head.modalities != "voice" and start.pair.face.tower is not None else 0,
+        thaw_voice=config.thaw_voice if head.modalities != "face" and start.pair.voice.tower is not None else 0,
+        layer_decay=config.layer_decay,
+        micro_batch=config.micro_batch,
+        checkpointing=config.checkpointing,
+        precision=_precision(config, parallel),
+        ema=config.ema,
+        clip_norm=config.clip_norm,
+    )
+
+
+def _precision(config: FinetuneConfig, parallel: Parallel) -> Any:
+    if config.precision != "auto":
+        return config.precision
+    return "bfloat16" if parallel.device.type == "cuda" else "float32"
+
+
+def _strengths(config: FinetuneConfig) -> AugmentSettings:
+    if not config.augment:
+        return AugmentSettings()
+    return AugmentSettings(
+        flip=config.flip,
+        crop=config.crop,
+        brightness=config.colour,
+        contrast=config.colour,
+        saturation=config.colour,
+        mel_mask=config.mel_mask,
+        time_mask=config.time_mask,
+    )
+
+
+@contextlib.contextmanager
+def _memory(config: FinetuneConfig) -> Iterator[None]:
+    """Say what to do where a GPU is too small."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        less = "--checkpointing, " if not config.checkpointing else ""
+        less += f"a --micro-batch below {config.micro_batch}, " if config.micro_batch > 1 else ""
+        raise VAError(
+            f"--device: the GPU has too little memory ({str(error).splitlines()[0]})",
+            f"Give {less}fewer blocks to --thaw-face and --thaw-voice, or shorter windows.",
+        ) from None
+
+
+def _extract(config: FinetuneConfig, start: Start, directory: Path, screen: Screen) -> Summary:
+    """Cache the features of the whole corpus with the tuned encoders, loaded from what was written."""
+    device = choose_device(config.device)
+    tuned = checkpoint.load_run(directory)
+    pair = encoding.load(tuned, start.stage_one, device=device)
+    baselines = [encoders.build(name, config=start.stage_one, device=device) for name in BASELINES]
+    stage_one = dataclasses.replace(start.stage_one, out=keeping.features_of(config, directory))
+    with screen.bars("extracting clips") as progress:
+        return pipeline.run(stage_one, progress=progress, loaded=[*pair, *baselines])
