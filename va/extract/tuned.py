@@ -23,6 +23,8 @@ from va.extract import encoders
 from va.extract.config import RUN, ExtractConfig
 from va.extract.encoders import Encoder
 
+__all__ = ["FOLDER", "KINDS", "Kind", "check", "directory_of", "given", "keep", "load", "load_from", "load_one", "read"]
+
 _FREE: Final = ("sampling", "compute_dtype", "compiled")
 """What the settings of an extraction decide, not the weights."""
 
