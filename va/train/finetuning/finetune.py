@@ -82,7 +82,7 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
         VAError: Something is missing or does not fit, and nothing is written but decoded inputs; or training failed.
         SystemExit: Another process of a torchrun has failed, and says why.
     """
-    with launched(choose_device(config.device)) as parallel:
+    with launched(config.device) as parallel:
         with agreed(parallel):
             start = begin(config, device=parallel.device)
             for note in start.notes:
