@@ -257,7 +257,14 @@ def test_what_cannot_have_been_verified_is_not_stated(run: Path, tmp_path: Path)
 
 def test_a_head_with_learned_context_says_so(run: Path) -> None:
     info = hub_pack.shareable(json.loads((run / "run.json").read_text()))
-    written = {"counts": info["counts"], "repo_id": "me/head", "license_name": "", "report": None, "verified": False}
+    written = {
+        "counts": info["counts"],
+        "repo_id": "me/head",
+        "license_name": "",
+        "report": None,
+        "verified": False,
+        "encoder_bytes": 0,
+    }
     plain = hub_card.write(info, **written)
     assert "| context | 0 |" in plain and "learned vector" not in plain
     info["config"]["context"] = 4

@@ -23,6 +23,8 @@ from va.extract import encoders
 from va.extract.config import RUN, ExtractConfig
 from va.extract.encoders import Encoder
 
+__all__ = ["FOLDER", "KINDS", "Kind", "check", "directory_of", "given", "keep", "load", "load_from", "load_one", "read"]
+
 _FREE: Final = ("sampling", "compute_dtype", "compiled")
 """What the settings of an extraction decide, not the weights."""
 
@@ -88,6 +90,19 @@ def load(directory: Path, *, config: ExtractConfig, device: torch.device) -> tup
     Raises:
         VAError: No such run, it was not fine-tuned, or files are missing, damaged or another run's.
     """
+    info = read(directory)
+    face, voice = (load_one(directory, info, kind=kind, config=config, device=device) for kind in KINDS)
+    check(face, info["encoders"]["face"], whose=directory)
+    check(voice, info["encoders"]["voice"], whose=directory)
+    return face, voice
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """Read the `run.json` of a run that has encoders of its own.
+
+    Raises:
+        VAError: No such run, or it was not fine-tuned.
+    """
     if not directory.is_dir():
         raise VAError(
             f"--encoders: run:{directory}: there is no such directory",
@@ -102,10 +117,7 @@ def load(directory: Path, *, config: ExtractConfig, device: torch.device) -> tup
             f"--encoders: run:{directory}: was not fine-tuned, so it has no encoders of its own",
             f"Name those that it was trained on: --encoders {names}.",
         )
-    face, voice = (load_one(directory, info, kind=kind, config=config, device=device) for kind in KINDS)
-    check(face, identities["face"], whose=directory)
-    check(voice, identities["voice"], whose=directory)
-    return face, voice
+    return info
 
 
 def load_one(
