@@ -21,7 +21,7 @@ from va.extract import tuned
 from va.train import checkpoint
 from va.train import state as states
 from va.train.finetune_config import FinetuneConfig
-from va.train.finetuning import finetune, inputs
+from va.train.finetuning import finetune, inputs, recipe
 from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.keeping import Keeper
 from va.train.finetuning.learner import Learner
@@ -92,9 +92,11 @@ def prepared(config: FinetuneConfig) -> tuple[Learner, Start]:
         pool,
         trial=trial,
         store=store,
-        towers=Towers(*start.pair, settings=finetune._tower_settings(config, start, alone), device=CPU, parallel=alone),
+        towers=Towers(
+            *start.pair, settings=recipe.tower_settings(config, start, device=CPU), device=CPU, parallel=alone
+        ),
         stage_one=start.stage_one,
-        strengths=finetune._strengths(config),
+        strengths=recipe.strengths(config),
         parallel=alone,
         report=lambda *told: None,
         save=lambda stack, lost: None,
@@ -138,7 +140,7 @@ def test_frozen_towers_train_the_head_that_cached_features_train(fine: Fine, tmp
 def test_a_run_is_an_ordinary_one_that_holds_its_encoders(fine: Fine, whole: Path) -> None:
     info, started = info_of(whole), info_of(fine.run)
     assert info["finetuned_from"] == fine.run.name
-    assert (info["finetune"]["from"], info["finetune"]["ema"]) == (str(fine.run), 0.5)
+    assert info["finetune"]["ema"] == 0.5 and str(fine.run.parent) not in json.dumps(info["finetune"])
     assert (info["train_clips"], info["selection"]["clips"]) == (started["train_clips"], started["selection"]["clips"])
     run = checkpoint.load_run(whole)
     assert run.config.width == 16 and run.config.learning_rate == 1e-4
@@ -218,7 +220,7 @@ def test_no_name_is_given_twice(fine: Fine, tmp_path: Path) -> None:
 
     def name(begun: Start = start, **changes: Any) -> str:
         config = fine.config(tmp_path, **changes)
-        return json.dumps(finetune._identity(config, begun, store, Parallel.alone(CPU)), sort_keys=True)
+        return json.dumps(recipe.identity_of(config, begun, store, device=CPU), sort_keys=True)
 
     same = [name(), name(micro_batch=1), name(checkpointing=True), name(device="cpu", readers=2), name(save_minutes=0)]
     assert len(set(same)) == 1
@@ -277,6 +279,17 @@ def test_a_run_on_compiled_encoders_starts_from_what_they_were_compiled_from(fin
     assert "compiled" not in start.pair.face.identity and not start.stage_one.compile
 
 
+def test_what_cannot_be_trained_is_said_before_anything_is_decoded(
+    fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune, "_prepare", None)
+    with pytest.raises(VAError, match="--thaw-voice"):
+        fine.finetune(tmp_path, thaw_voice=99)
+    given = {**fine_run.WINDOWS, "start": None, "encoders": ("pixels", "ast"), "region_weight": 0.0}
+    with pytest.raises(VAError, match="flip, crop and colour: need pictures"):
+        fine.finetune(tmp_path, **given)
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -299,9 +312,7 @@ def test_padding_reaches_neither_loss_nor_towers(fine: Fine, tmp_path: Path) -> 
     assert not one.frame_valid[0, 1].any() and not one.audio_valid[0, 1].any() and not one.target_valid[0, 1].any()
     assert one.frames[0, 1].count_nonzero() == 0
     assert torch.allclose(one.frames[0, 0], other.frames[0, 1], atol=1e-6)
-    learner.close()
     plain, _ = prepared(fine.config(tmp_path, augment=False))
     plain.begin(torch.tensor([[[window, -1]]]))
     assert not torch.allclose(plain.batch(0).frames[0, 0], one.frames[0, 0], atol=1e-3)
-    plain.close()
     assert start.config.batch_size == 4

@@ -42,6 +42,8 @@ def launched(device: str) -> Iterator[Parallel]:
 def agreed(parallel: Parallel) -> Iterator[None]:
     """Let all processes go on only if all succeed inside; of those that fail the first says why.
 
+    Nothing inside may be sent between them: one that fails would be waited for.
+
     Raises:
         VAError: This process is the first that failed.
         SystemExit: Another one is.
