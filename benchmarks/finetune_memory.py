@@ -187,16 +187,18 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     torch.randn(64, 64).matmul(torch.randn(64, 64))  # what the libraries take for themselves
     before = _resident()
     update = Update(Way("float32", True, 1), windows=given.windows, cells=given.cells, device=device)
-    weights = {name: each.clone() for name, each in update.towers.state().items() if name.endswith("bias")}
+    biases = {name: each.clone() for name, each in update.towers.state().items() if name.endswith("bias")}
+    biases = {name: each for name, each in biases.items() if name.startswith("weights/")}
     started = time.perf_counter()
     loss = update()
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     state = update.towers.state()
-    moved = sum(not torch.equal(each, state[name]) for name, each in weights.items() if name.startswith("weights/"))
+    moved = sum(not torch.equal(each, state[name]) for name, each in biases.items())
     with torch.no_grad():
         after = float(loss_of(update.head, update.towers.encode(update.inputs)))
-    return {"peak": peak, "seconds": seconds, "loss": loss, "loss_after": after, "biases_moved": moved}
+    figures = {"peak": peak, "seconds": seconds, "loss": loss, "loss_after": after}
+    return {**figures, "biases": len(biases), "biases_moved": moved}
 
 
 def _on_gpu(given: argparse.Namespace, computed: Computed, way: Way, device: torch.device) -> dict[str, Any]:

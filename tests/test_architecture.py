@@ -88,6 +88,7 @@ HEAVY = {
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
 STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "train.finetune_config", "hub_config"]
+STANDARD_ONLY += ["train.finetuning.tower_config"]
 STANDARD_ONLY += ["evaluate.predict_config"]
 STANDARD_ONLY += [f"commands.{file.stem}" for file in (ROOT / "commands").glob("[a-z]*.py")]
 

@@ -293,3 +293,30 @@ def test_features_in_a_file_give_the_same_run(small: Small, tmp_path: Path) -> N
     data = open_data(small.config(tmp_path))
     pool = load_pool(small.config(tmp_path, memory_gb=1e-6), data, data.corpus.split("val"), CPU)
     assert not torch.equal(pool.frames, torch.zeros_like(pool.frames)) and len(pool.frames) == 8 * 32 + 1
+
+
+def test_every_parameter_is_in_one_group_at_its_rate(small: Small, tmp_path: Path) -> None:
+    """Fine-tuning lets weight decay act on matrices only; cached training on everything (F14)."""
+    configs = various(small, tmp_path)
+    planned = planning.plan(configs)
+    head = runs.make_head(planned[0])
+    spans = load_pool(configs[0], planned[0].data, planned[0].data.corpus.split("train"), CPU)
+    trials = [runs.make_trial(one, spans) for one in planned]
+    for decays_vectors in (True, False):
+        stack = Stack(
+            head,
+            configs=configs,
+            states=[trial.state for trial in trials],
+            device=CPU,
+            decays_vectors=decays_vectors,
+        )
+        groups = stack._optimiser.param_groups
+        grouped = [id(parameter) for group in groups for parameter in group["params"]]
+        leaves = [id(leaf) for trial in stack._leaves for leaf in trial.values()]
+        assert sorted(grouped) == sorted(leaves) and len(set(grouped)) == len(grouped)
+        for group in groups:
+            config = configs[group["trial"]]
+            assert group["lr"] == config.learning_rate
+            vectors = {parameter.ndim < 2 for parameter in group["params"]}
+            assert decays_vectors or len(vectors) == 1
+            assert group["weight_decay"] == (0.0 if vectors == {True} else config.weight_decay)

@@ -196,3 +196,15 @@ def test_a_head_is_split_by_decay() -> None:
     ]
     torch.optim.AdamW(found)
     assert weight_decay.split({"b": torch.zeros(2)}, learning_rate=1.0, weight_decay=0.5)[0]["weight_decay"] == 0.0
+
+
+def test_stages_after_a_stem_are_the_blocks() -> None:
+    class Convolutions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Linear(3, 40), nn.LayerNorm(40))
+            self.stages = nn.Sequential(*(nn.ModuleList([nn.Linear(2, 2), nn.LayerNorm(2)]) for _ in range(3)))
+
+    tower = Convolutions()
+    assert groups.find_blocks(tower) == list(tower.stages)
+    assert groups.find_blocks(nn.ModuleList([nn.Linear(2, 2)])) == []

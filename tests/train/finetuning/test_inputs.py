@@ -197,6 +197,32 @@ def test_cells_without_a_picture_and_padding_are_0(prepared: InputStore) -> None
     assert nothing.rows == 0 and not nothing.seen.any() and nothing.pictures.shape[0] == 3
 
 
+def test_batches_read_ahead_are_those_read_in_turn(prepared: InputStore) -> None:
+    starts = [(0, 1), (3, 4, 2), (2,)]
+    batches = [[At("long", np.arange(6 * window, 6 * window + 20), window) for window in some] for some in starts]
+    read: list[int] = []
+
+    def asked() -> Iterator[list[At]]:
+        for number, batch in enumerate(batches):
+            read.append(number)
+            yield batch
+
+    going = prepared.ahead(asked())
+    for number, batch in enumerate(batches):
+        found = next(going)
+        assert read[-1] == min(number + 1, len(batches) - 1), "one batch ahead, no more"
+        for left, right in zip(found, prepared.batch(batch), strict=True):
+            assert left.dtype == right.dtype and torch.equal(left, right)
+    assert list(going) == [] and list(prepared.ahead([])) == []
+
+
+def test_a_batch_that_cannot_be_read_fails_in_its_turn(prepared: InputStore) -> None:
+    going = prepared.ahead([[At("long", np.arange(20), 0)], [At("other", np.arange(20), 0)]])
+    assert next(going).rows.tolist() == [998]
+    with pytest.raises(VAError, match="clip 'other'"):
+        next(going)
+
+
 # --- run again
 
 

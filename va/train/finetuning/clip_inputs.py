@@ -36,12 +36,13 @@ class ClipInputs:
             depend neither on weights nor on the precision of the arithmetic.
 
     Attributes:
-        shape: Of a cell's or a row's values, without the first axis.
+        shape: Of what one cell or one row of spectrum holds.
+        dtype: Of it.
     """
 
     def __init__(self, directory: Path, encoder: Encoder) -> None:
         example = _example(encoder)
-        self.shape, self._dtype = example.shape, example.dtype
+        self.shape, self.dtype = example.shape, example.dtype
         identity = _identity(encoder, example)
         self.directory = directory / features.folder_name(identity)
         self._identity = identity
@@ -88,7 +89,7 @@ class ClipInputs:
 
     def bytes_for(self, duration_s: float) -> int:
         """Say how many bytes the values of a clip take."""
-        return len(self._times(duration_s)) * math.prod(self.shape) * self._dtype.itemsize
+        return len(self._times(duration_s)) * math.prod(self.shape) * self.dtype.itemsize
 
     def values(self, clip_id: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Map a clip's values, [cells or rows, ...], and give which are valid; kept open from then on.

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from va import files, settings
+from va import settings
 from va.data import windows
 from va.data.corpus import Clip
-from va.device import choose_device
+from va.device import be_deterministic, choose_device
 from va.errors import VAError
 from va.extract import encoders, pipeline
 from va.extract.config import BASELINES
@@ -25,16 +25,14 @@ from va.model.inference import predict_windows
 from va.train import checkpoint, encoding, loop, planning
 from va.train import state as states
 from va.train.config import TrainConfig
-from va.train.finetune_config import FROM_RUN, TRAINING, FinetuneConfig
-from va.train.finetuning import inputs, keeping
-from va.train.finetuning.augment import AugmentSettings
+from va.train.finetune_config import FinetuneConfig
+from va.train.finetuning import inputs, keeping, recipe
 from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.keeping import Keeper
 from va.train.finetuning.learner import Learner, make_pool
 from va.train.finetuning.parallel import Parallel
 from va.train.finetuning.start import Start, begin
 from va.train.finetuning.together import agreed, launched
-from va.train.finetuning.tower_config import TowerSettings
 from va.train.finetuning.towers import Towers
 from va.train.loop import Trial
 from va.train.state import Epoch, TrialState
@@ -82,21 +80,43 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
         VAError: Something is missing or does not fit, and nothing is written but decoded inputs; or training failed.
         SystemExit: Another process of a torchrun has failed, and says why.
     """
-    with launched(choose_device(config.device)) as parallel:
+    with launched(config.device) as parallel:
         with agreed(parallel):
-            start = begin(config, device=parallel.device)
-            for note in start.notes:
-                screen.note(note)
-        store = _prepare(config, start, parallel, screen)
-        identity = _identity(config, start, store, parallel)
+            start, towers = _begin(config, parallel, screen)
+        with agreed(parallel):
+            store = _prepare(config, start, parallel, screen)
+        identity = recipe.identity_of(config, start, store, device=parallel.device)
         name = start.config.name or f"{planning.describe(start.config)}-tuned"
         directory = config.out / f"{name}-{settings.digest(identity)}"
         if not checkpoint.is_finished(directory):
-            _train(config, start, store, directory, identity, parallel, screen)
+            _train(config, start, store, towers, directory, identity, parallel, screen)
         leads = parallel.leads
     # The others are done. Extraction is stage one's own, by one process.
     extracted = _extract(config, start, directory, screen) if leads and config.extract else None
     return Finetuned(directory=directory, extracted=extracted)
+
+
+def _begin(config: FinetuneConfig, parallel: Parallel, screen: Screen) -> tuple[Start, Towers]:
+    """Open everything and check that it fits, before hours are spent on decoding."""
+    settings.require(
+        parallel.world <= config.batch_size,
+        option="--batch-size",
+        value=config.batch_size,
+        expected=f"at least a window for each of the {parallel.world} processes",
+    )
+    if config.deterministic:
+        be_deterministic(parallel.device)
+    start = begin(config, device=parallel.device)
+    for note in start.notes:
+        screen.note(note)
+    recipe.check_augmentation(config, start.pair)
+    towers = Towers(
+        *start.pair,
+        settings=recipe.tower_settings(config, start, device=parallel.device),
+        device=parallel.device,
+        parallel=parallel,
+    )
+    return start, towers
 
 
 def _prepare(config: FinetuneConfig, start: Start, parallel: Parallel, screen: Screen) -> InputStore:
@@ -109,39 +129,14 @@ def _prepare(config: FinetuneConfig, start: Start, parallel: Parallel, screen: S
             inputs.prepare(
                 clips, face=face, voice=voice, config=start.stage_one, directory=directory, progress=progress
             )
-    parallel.barrier()
     return InputStore(directory, face=face, voice=voice)
-
-
-def _identity(config: FinetuneConfig, start: Start, store: InputStore, parallel: Parallel) -> dict[str, Any]:
-    """Collect everything that the weights depend on; paths are replaced by what lies there."""
-    head = settings.as_dict(dataclasses.replace(start.config, face_encoder="", voice_encoder=""), digest_only=True)
-    own = settings.as_dict(config, digest_only=True)
-    own = {name: value for name, value in own.items() if name not in (*FROM_RUN, *TRAINING, "seed")}
-    own["precision"] = _precision(config, parallel)
-    own["augment"] = settings.digest(dataclasses.asdict(_strengths(config)))
-    for name in ("flip", "crop", "colour", "time_mask", "mel_mask"):
-        del own[name]
-    division = (start.division.train, start.division.selection)
-    clips = [clip for part in division for clip in part]
-    return {
-        "schema": checkpoint.SCHEMA,
-        "config": head,
-        "corpus": start.corpus.digest(),
-        "face": settings.digest(start.pair.face.identity),
-        "voice": settings.digest(start.pair.voice.identity),
-        "media": settings.digest({clip.id: keeping.source_of(store, clip.id) for clip in clips}),
-        "division": settings.digest({"parts": [[clip.id for clip in part] for part in division]}),
-        "texts": list(start.region_texts),
-        "finetune": own,
-        "start": files.hash_file(start.run.directory / "model.safetensors") if start.run is not None else None,
-    }
 
 
 def _train(
     config: FinetuneConfig,
     start: Start,
     store: InputStore,
+    towers: Towers,
     directory: Path,
     identity: dict[str, Any],
     parallel: Parallel,
@@ -149,9 +144,6 @@ def _train(
 ) -> None:
     """Train, and leave a finished run directory."""
     pool, trial = _trial(config, start, directory, parallel)
-    towers = Towers(
-        *start.pair, settings=_tower_settings(config, start, parallel), device=parallel.device, parallel=parallel
-    )
     keeper = Keeper(
         directory, config=config, trial=trial, towers=towers, parallel=parallel, epoch_done=screen.epoch_done
     )
@@ -171,12 +163,12 @@ def _train(
             store=store,
             towers=towers,
             stage_one=start.stage_one,
-            strengths=_strengths(config),
+            strengths=recipe.strengths(config),
             parallel=parallel,
             report=progress,
             save=keeper.save_now_and_then,
         )
-        with contextlib.closing(learner), _memory(config):
+        with _memory(config):
             if start.run is not None and not trial.state.steps:
                 learner.renew()
                 head.load_state_dict(start.weights)
@@ -189,8 +181,9 @@ def _train(
                 score = loop.score_windows(answers.va, trial.selection, pool, truths)["ccc_mean"]["value"]
                 screen.note(f"as it came: {start.config.select_on} CCC mean {score:.3f}")
             loop.fit([trial], pool, truths, head, epoch_done=keeper.epoch, source=learner)
-    if trial.failure is not None:
-        raise trial.failure
+    with agreed(parallel):
+        if trial.failure is not None:
+            raise trial.failure
     if parallel.leads:
         keeper.finish(start, identity)
 
@@ -215,43 +208,6 @@ def _trial(
         dropout=states.new_generator(head.seed ^ states.DROPOUT_STREAM, parallel.device),
     )
     return pool, Trial(config=head, train=pool.spans[selection:], selection=pool.spans[:selection], state=state)
-
-
-def _tower_settings(config: FinetuneConfig, start: Start, parallel: Parallel) -> TowerSettings:
-    head = start.config
-    return TowerSettings(
-        learning_rate=config.backbone_rate,
-        weight_decay=config.weight_decay,
-        # A tower that the head does not look at gets no gradient, and one without weights has nothing to learn.
-        thaw_face=config.thaw_face if head.modalities != "voice" and start.pair.face.tower is not None else 0,
-        thaw_voice=config.thaw_voice if head.modalities != "face" and start.pair.voice.tower is not None else 0,
-        layer_decay=config.layer_decay,
-        micro_batch=config.micro_batch,
-        checkpointing=config.checkpointing,
-        precision=_precision(config, parallel),
-        ema=config.ema,
-        clip_norm=config.clip_norm,
-    )
-
-
-def _precision(config: FinetuneConfig, parallel: Parallel) -> Any:
-    if config.precision != "auto":
-        return config.precision
-    return "bfloat16" if parallel.device.type == "cuda" else "float32"
-
-
-def _strengths(config: FinetuneConfig) -> AugmentSettings:
-    if not config.augment:
-        return AugmentSettings()
-    return AugmentSettings(
-        flip=config.flip,
-        crop=config.crop,
-        brightness=config.colour,
-        contrast=config.colour,
-        saturation=config.colour,
-        mel_mask=config.mel_mask,
-        time_mask=config.time_mask,
-    )
 
 
 @contextlib.contextmanager

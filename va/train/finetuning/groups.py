@@ -89,16 +89,17 @@ def study(encoder: Encoder, device: torch.device) -> Anatomy:
 def find_blocks(tower: nn.Module) -> list[nn.Module]:
     """Find the blocks of a network, in the order in which it has them.
 
-    They are the row of at least two modules of one class that holds the most parameters: a list (transformers), or
-    sequences beside each other (the four stages of a ResNet).
+    They are the row of at least two modules of one class that holds the most parameters: those of a list, or lists
+    beside each other that are made of one class (the four stages of a ResNet).
     """
     rows: list[list[nn.Module]] = []
     for module in tower.modules():
         inner = list(module.children())
-        if isinstance(module, _ROWS):
-            rows.append(inner if len({type(each) for each in inner}) == 1 else [])
-        else:
-            rows.append([each for each in inner if isinstance(each, _ROWS)])
+        if _made_of(module):
+            rows.append(inner)
+        stages = [(_made_of(each), each) for each in inner]
+        kinds = {made_of for made_of, _ in stages} - {None}
+        rows += [[each for made_of, each in stages if made_of is kind] for kind in kinds]
     return max((row for row in rows if len(row) > 1), key=lambda row: sum(map(_size, row)), default=[])
 
 
@@ -191,6 +192,12 @@ def _reaches(value: Tensor) -> set[int]:
 def _random_states(device: torch.device) -> list[Tensor]:
     states = [torch.get_rng_state()]
     return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
+
+
+def _made_of(module: nn.Module) -> type | None:
+    """Give the class of a list's modules; None for lists of several classes, and for what is no list."""
+    kinds = {type(each) for each in module.children()}
+    return kinds.pop() if isinstance(module, _ROWS) and len(kinds) == 1 else None
 
 
 def _size(module: nn.Module) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from va import files, settings
 from va.data import features, hdf5
+from va.data.tuned import KINDS
 from va.extract import tuned
 from va.train import checkpoint
 from va.train import state as states
@@ -99,7 +100,7 @@ class Keeper:
         self._towers.restore({f"weights/{name}": each for name, each in weights.items()} | averages | steps)
         encoders: dict[str, dict[str, Any]] = {}
         with self._towers.answering() as pair:
-            for kind, encoder in zip(tuned.KINDS, pair, strict=True):
+            for kind, encoder in zip(KINDS, pair, strict=True):
                 learned = bool(self._towers.towers[kind].learning)
                 encoders[kind] = tuned.keep(self._directory, encoder, kind=kind) if learned else dict(encoder.identity)
         described = _describe(self._config, start, self._trial, self._directory, identity, encoders)
@@ -194,7 +195,7 @@ def _describe(
         "trained_together": 1,
         "device": config.device,
         "versions": checkpoint.versions(),
-        "finetune": settings.as_dict(config),
+        "finetune": settings.without_paths(config),
         "finetuned_from": start.run.directory.name if start.run is not None else None,
     }
 

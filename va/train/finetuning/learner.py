@@ -8,8 +8,7 @@ Shapes: B windows of a batch, T cells.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +26,8 @@ from va.train.finetuning.inputs import At, InputStore
 from va.train.finetuning.parallel import Parallel
 from va.train.finetuning.towers import Towers
 from va.train.finetuning.window_inputs import WindowFeatures, WindowInputs
-from va.train.loop import Source, Trial
+from va.train.loop import Trial
+from va.train.source import Source
 from va.train.stack import Stack, schedule_factor
 
 _BEYOND = 1 << 30
@@ -89,8 +89,7 @@ class Learner(Source):
             for number, span in enumerate(pool.spans)
             for window in range(span.windows.stop - span.windows.start)
         ]
-        self._reader = ThreadPoolExecutor(max_workers=1)
-        self._ahead: tuple[int, Future[WindowInputs]] | None = None
+        self._inputs: Iterator[WindowInputs] = iter(())
         self._taken: tuple[WindowInputs, WindowFeatures] | None = None
         self._stack: Stack | None = None
         self._started = 0.0
@@ -101,11 +100,13 @@ class Learner(Source):
         self._on_device = index.to(self.pool.device)
         self._made = len(self._trial.state.lost)
         self._started = time.monotonic()
+        mine = [index[self._parallel.share(len(index))] for index in self._epoch[self._made :]]
+        self._inputs = self._store.ahead([self._at(window) for window in some.tolist()] for some in mine)
         return list(self._trial.state.lost[:, None].to(self.pool.device))
 
     def batch(self, step: int) -> WindowBatch:
-        """Encode the windows of a step, and read those of the next meanwhile."""
-        inputs = self._read_ahead(step)
+        """Encode the windows of a step, the one after the last; those of the next are read meanwhile."""
+        inputs = next(self._inputs)
         if self.pool.device.type != "cpu":
             pictures, spectra = (
                 each.to(self.pool.device, non_blocking=True) for each in (inputs.pictures, inputs.spectra)
@@ -159,10 +160,6 @@ class Learner(Source):
             # The last row is the masked one, and stays.
             target[:-1].copy_(self._parallel.gather(own.to(target.device))[: len(target) - 1])
 
-    def close(self) -> None:
-        """End the thread that reads."""
-        self._reader.shutdown(wait=True, cancel_futures=True)
-
     def _agree(self, stack: Stack) -> None:
         """Give all processes the head of the first: on GPUs the same sums may round differently."""
         for head in {id(head): head for head in (stack.head, stack.answering)}.values():
@@ -196,17 +193,6 @@ class Learner(Source):
         audio[~audio_valid] = 0
         found = (frames, np.array(seen), audio, audio_valid)
         return tuple(map(torch.from_numpy, found))  # type: ignore[return-value]
-
-    def _read_ahead(self, step: int) -> WindowInputs:
-        ahead, self._ahead = self._ahead, None
-        found = ahead[1].result() if ahead is not None and ahead[0] == step else self._read(self._epoch[step])
-        if step + 1 < len(self._epoch):
-            self._ahead = step + 1, self._reader.submit(self._read, self._epoch[step + 1])
-        return found
-
-    def _read(self, index: Tensor) -> WindowInputs:
-        """Read this process's share of a batch's windows, int64 [B]."""
-        return self._store.batch([self._at(int(window)) for window in index[self._parallel.share(len(index))]])
 
     def _at(self, window: int) -> At:
         if window < 0:

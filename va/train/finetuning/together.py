@@ -6,26 +6,34 @@ from contextlib import contextmanager
 
 import torch
 
+from va.device import choose_device
 from va.errors import VAError
+from va.train.finetune_config import leads
 from va.train.finetuning.parallel import Gone, Parallel
 
 _ENDED_S = 10.0
-"""How long torchrun may take to end a process whose neighbour has gone."""
+"""How long torchrun may take to end a process after another one has failed."""
 
 
 @contextmanager
-def launched(device: torch.device) -> Iterator[Parallel]:
+def launched(device: str) -> Iterator[Parallel]:
     """Join the group that torchrun started this process for, and leave it at the end.
 
+    Args:
+        device: As in `choose_device`.
+
     Raises:
-        VAError: The others cannot be reached; or, when one of them has gone, after torchrun had its time to end this
-            process too, since it was for the other to say why.
+        VAError: The device is not there or the others cannot be reached.
     """
-    parallel = Parallel.launched(device)
+    try:
+        parallel = Parallel.launched(choose_device(device))
+    except VAError:
+        _let_the_first_speak(leads())
+        raise
     try:
         yield parallel
     except Gone:
-        time.sleep(_ENDED_S)
+        _let_the_first_speak(False)
         raise
     parallel.close()
 
@@ -33,6 +41,8 @@ def launched(device: torch.device) -> Iterator[Parallel]:
 @contextmanager
 def agreed(parallel: Parallel) -> Iterator[None]:
     """Let all processes go on only if all succeed inside; of those that fail the first says why.
+
+    Nothing inside may be sent between them: one that fails would be waited for.
 
     Raises:
         VAError: This process is the first that failed.
@@ -48,4 +58,11 @@ def agreed(parallel: Parallel) -> Iterator[None]:
     if failure is not None and first == parallel.rank:
         raise failure
     if first < parallel.world:
+        _let_the_first_speak(False)
         raise SystemExit(1)
+
+
+def _let_the_first_speak(is_first: bool) -> None:
+    """Wait, in all processes but the first that failed, to be ended by torchrun without a word."""
+    if not is_first:
+        time.sleep(_ENDED_S)
