@@ -41,8 +41,8 @@ ALLOWED = {
     "doctor": {"weights"},
     # Shares run directories, so it loads them, to be sure that what it sends or fetched is whole.
     "hub": FOUNDATION | {"weights", "hub_pack"},
-    "hub_pack": FOUNDATION | {"train", "hub_card"},
-    "hub_card": {"weights"},
+    "hub_pack": FOUNDATION | {"data", "train", "hub_card"},
+    "hub_card": {"data", "weights"},
     "hub_config": {"settings"},
     "signals": set(),
     "cores": set(),
@@ -51,7 +51,7 @@ ALLOWED = {
     "extract": FOUNDATION | {"data", "model", "device", "weights", "cores"},
     "train": FOUNDATION | {"data", "model", "device"},
     # A run's encoders loaded again, and trained on.
-    "train.encoding": FOUNDATION | {"extract"},
+    "train.encoding": FOUNDATION | {"data", "extract"},
     "train.finetuning": FOUNDATION | {"data", "model", "device", "extract"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
     # What was never cached is decoded and encoded by stage one's own code.
@@ -63,6 +63,7 @@ ALLOWED = {
     "api": {"data", "extract", "train", "evaluate", "model", "device", "errors"},
     "commands": COMMANDS,
     "cli": COMMANDS | {"commands"},
+    "__main__": {"cli"},
 }
 # The named exceptions: NumPy leaves that any stage may import, and runs loaded by the evaluation.
 LEAVES = {
@@ -90,7 +91,8 @@ HEAVY = {
 }
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
-STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "hub_config"]
+STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "train.finetune_config", "hub_config"]
+STANDARD_ONLY += ["train.finetuning.tower_config"]
 STANDARD_ONLY += ["evaluate.predict_config", "reproduce_config", "data.check_config"]
 STANDARD_ONLY += [f"commands.{file.stem}" for file in (ROOT / "commands").glob("[a-z]*.py")]
 

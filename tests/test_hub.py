@@ -258,7 +258,14 @@ def test_what_cannot_have_been_verified_is_not_stated(run: Path, tmp_path: Path)
 
 def test_a_head_with_learned_context_says_so(run: Path) -> None:
     info = hub_pack.shareable(json.loads((run / "run.json").read_text()))
-    written = {"counts": info["counts"], "repo_id": "me/head", "license_name": "", "report": None, "verified": False}
+    written = {
+        "counts": info["counts"],
+        "repo_id": "me/head",
+        "license_name": "",
+        "report": None,
+        "verified": False,
+        "encoder_bytes": 0,
+    }
     plain = hub_card.write(info, **written)
     assert "| context | 0 |" in plain and "learned vector" not in plain
     info["config"]["context"] = 4
@@ -336,7 +343,13 @@ def test_names_cannot_break_the_card(run: Path, tmp_path: Path) -> None:
     report = json.loads(write_metrics(tmp_path, run.name, corpus=HOSTILE).joinpath("metrics.json").read_text())
     counts = {"train": 1, "selection": 1}
     card = hub_card.write(
-        info, counts=counts, repo_id="me/head", license_name='x"\nevil: 1', report=report, verified=False
+        info,
+        counts=counts,
+        repo_id="me/head",
+        license_name='x"\nevil: 1',
+        report=report,
+        verified=False,
+        encoder_bytes=0,
     )
     found = header(card)
     assert sorted(found) == ["library_name", "license", "model-index", "tags"]

@@ -27,7 +27,7 @@ app.add_typer(reproduction.reproduce_app, name="reproduce")
 
 _ORDER: Final = (
     *("demo", "doctor", "extract", "verify", "prompts", "import-features"),
-    *("train", "sweep-grid", "ablate", "compare-encoders", "evaluate", "predict", "push"),
+    *("train", "finetune", "sweep-grid", "ablate", "compare-encoders", "evaluate", "predict", "push"),
 )
 """Commands as help lists them: in the order of the work, not of the files that they stand in."""
 app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))

@@ -15,6 +15,7 @@ from rich.table import Table
 
 _out = Console(highlight=False, emoji=False)
 _err = Console(stderr=True, highlight=False, emoji=False)
+_errors = Console(stderr=True, highlight=False, emoji=False)
 _SILENCE_S = 600.0
 
 _UNSEEN: Final = (*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F))
@@ -29,6 +30,11 @@ def escape(text: str) -> str:
     return escape_markup(text.translate(_SHOWN))
 
 
+def hush() -> None:
+    """Print nothing from now on but errors: of several processes that do one thing, one reports."""
+    _out.quiet = _err.quiet = True
+
+
 def say(text: str) -> None:
     """Print one line on standard output, unwrapped, so that scripts can read it."""
     _out.print(escape(text), soft_wrap=True)
@@ -41,8 +47,8 @@ def note(text: str) -> None:
 
 def error(message: str, hint: str) -> None:
     """Print the two lines of an error."""
-    _err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
-    _err.print(f"[bold]fix:[/] {escape(hint)}", soft_wrap=True)
+    _errors.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    _errors.print(f"[bold]fix:[/] {escape(hint)}", soft_wrap=True)
 
 
 def settings(title: str, values: dict[str, Any]) -> None:
@@ -66,7 +72,7 @@ def progress(title: str, *, quiet: bool = False, estimate: bool = True) -> Itera
     columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn()]
     columns += [TimeRemainingColumn()] if estimate else []
     columns += [TextColumn("[dim]{task.fields[what]}")]
-    if quiet:
+    if quiet or _err.quiet:
         yield lambda *_: None
         return
     if not _err.is_terminal:

@@ -37,6 +37,7 @@ class Setting:
         help: The docstring under the field.
         positional: True for a CLI argument without dashes.
         label: How usage names an argument, where its own name does not do.
+        spelled: Its name in TOML and on the command line, where Python has that word for itself.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Setting:
     help: str
     positional: bool
     label: str = ""
+    spelled: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name in TOML and, with dashes, on the command line."""
+        return self.spelled or self.name
 
 
 def argument(*, label: str = "", **options: Any) -> Any:
@@ -52,9 +59,9 @@ def argument(*, label: str = "", **options: Any) -> Any:
     return dataclasses.field(metadata={"positional": True, "digest": False, "label": label}, **options)
 
 
-def outside_digest(**options: Any) -> Any:
-    """A dataclass field that does not change results: paths, device, worker count."""
-    return dataclasses.field(metadata={"digest": False}, **options)
+def outside_digest(*, spelled: str = "", **options: Any) -> Any:
+    """A dataclass field that does not change results: paths, device, worker count; `spelled` as in `Setting`."""
+    return dataclasses.field(metadata={"digest": False, "spelled": spelled}, **options)
 
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
@@ -74,6 +81,7 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
                 help=helps.get(field.name, ""),
                 positional=bool(field.metadata.get("positional")),
                 label=field.metadata.get("label", ""),
+                spelled=field.metadata.get("spelled", ""),
             )
         )
     return tuple(found)
@@ -95,14 +103,15 @@ def resolve(
         VAError: An unknown table or key, a value of the wrong type or out of range, or a missing required setting.
     """
     known = {setting.name: setting for setting in settings_of(cls)}
+    by_key = {setting.key: setting for setting in known.values()}
     values: dict[str, Any] = {}
     for key, value in (_toml_section(file, section, sections) if file else {}).items():
-        if key not in known:
+        if key not in by_key:
             raise VAError(
                 f"{file}: [{section}] has no setting named '{key}'",
-                f"Known settings: {', '.join(known)}.",
+                f"Known settings: {', '.join(by_key)}.",
             )
-        values[key] = convert(value, known[key].kind, where=f"{file}: [{section}] {key}")
+        values[by_key[key].name] = convert(value, by_key[key].kind, where=f"{file}: [{section}] {key}")
     for key, value in flags.items():
         if value is not None and not (value == [] and known[key].positional):  # no words are "not given"
             values[key] = convert(value, known[key].kind, where=flag_name(known[key]))
@@ -110,14 +119,14 @@ def resolve(
         if setting.default is dataclasses.MISSING and setting.name not in values:
             raise VAError(
                 f"{flag_name(setting)} is missing",
-                f"Give it on the command line, or as '{setting.name}' under [{section}] in a --config file.",
+                f"Give it on the command line, or as '{setting.key}' under [{section}] in a --config file.",
             )
     return cls(**values)
 
 
 def flag_name(setting: Setting) -> str:
     """Spell a setting as the user types it: `CORPUS` for an argument, `--batch-size` for an option."""
-    return setting.label or setting.name.upper() if setting.positional else "--" + setting.name.replace("_", "-")
+    return setting.label or setting.name.upper() if setting.positional else "--" + setting.key.replace("_", "-")
 
 
 def is_list(setting: Setting) -> bool:
@@ -165,7 +174,7 @@ def convert(value: Any, kind: Any, *, where: str) -> Any:
 def as_dict(config: Any, *, digest_only: bool = False) -> dict[str, Any]:
     """Turn a config into plain JSON values; with `digest_only`, only the fields that change results."""
     return {
-        field.name: _plain(getattr(config, field.name))
+        field.metadata.get("spelled") or field.name: _plain(getattr(config, field.name))
         for field in dataclasses.fields(config)
         if not digest_only or field.metadata.get("digest", True)
     }
@@ -173,7 +182,7 @@ def as_dict(config: Any, *, digest_only: bool = False) -> dict[str, Any]:
 
 def without_paths(config: Any) -> dict[str, Any]:
     """Turn a config into plain JSON values for a page that is passed on, without the places of this machine."""
-    paths = {field.name for field in dataclasses.fields(config) if isinstance(getattr(config, field.name), Path)}
+    paths = {setting.key for setting in settings_of(type(config)) if isinstance(getattr(config, setting.name), Path)}
     return {name: value for name, value in as_dict(config).items() if name not in paths}
 
 

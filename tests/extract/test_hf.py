@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from va.data import corpus
 from va.data.corpus import Clip, Truth
 from va.data.features import FeatureStore, choose_store
 from va.data.media import probe
+from va.data.tuned import Kind
 from va.errors import VAError
-from va.extract import encoders, hf_audio, pipeline
+from va.extract import encoders, hf_audio, pipeline, tuned
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder
 
@@ -456,3 +458,30 @@ def test_mel_models_of_another_geometry_are_refused(tmp_path: Path) -> None:
 
 def _in(folder: Path, name: str) -> str | None:
     return str(folder / name) if (folder / name).exists() else None
+
+
+@pytest.mark.parametrize("make", [dinov2, siglip, partial(vit, pooler=False), wavlm, whisper])
+@torch.inference_mode()
+def test_a_fine_tuned_model_is_kept_and_loaded_again(tmp_path: Path, make: Any) -> None:
+    """To the bit, and with what the checkpoint lacks still lacking: a pooler of random weights must not come back."""
+    first = load(make(tmp_path / "model"), window_s=4.0)
+    assert first.tower is not None
+    for parameter in first.tower.parameters():
+        parameter.add_(0.01 * torch.randn_like(parameter))
+    kind: Kind = "face" if first.kind == "frames" else "voice"
+    identity = tuned.keep(tmp_path / "run", first, kind=kind)
+    again = tuned.load_from(
+        [tmp_path / "run" / "encoders" / kind],
+        identity,
+        kind=kind,
+        whose=tmp_path,
+        config=config(window_s=4.0),
+        device=CPU,
+    )
+    assert again.identity == identity
+    assert identity["encoder"] == "hf:model@run"
+    if first.kind == "frames":
+        pictures = torch.from_numpy(first.transform(picture()))[None]
+        np.testing.assert_array_equal(again.encode(pictures), first.encode(pictures))
+    else:
+        np.testing.assert_array_equal(encode_sound(again, sound(4.0))[0], encode_sound(first, sound(4.0))[0])

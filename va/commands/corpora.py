@@ -44,10 +44,12 @@ def synth(config: SynthConfig) -> None:
             seed=config.seed,
             workers=config.processes,
             progress=progress,
+            style=config.style,
         )
+    name = "synthetic" if config.style == "cartoon" else f"synthetic-{config.style}"
     with console.progress("reading the tree") as progress:
         made = affwild2.read_tree(
-            config.directory, out=config.directory, name="synthetic", synthetic=True, sample=None, progress=progress
+            config.directory, out=config.directory, name=name, synthetic=True, sample=None, progress=progress
         )
     console.say(str(made.path))
 

@@ -26,6 +26,10 @@ class SynthConfig:
     seed: int = 0
     """Same seed, same labels and pictures."""
 
+    style: Literal["cartoon", "chalk"] = "cartoon"
+    """How it is drawn and voiced: as what the demo encoders learned from, or in outlines on a dark board with a hoarse
+    voice, which they read badly. Labels and times are the same."""
+
     workers: int = outside_digest(default=0)
     """Processes; 0 takes one per processor."""
 

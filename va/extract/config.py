@@ -24,6 +24,9 @@ OPEN_CLIP: Final = "open_clip:"
 HUGGING_FACE: Final = "hf:"
 """Prefixes of encoders that a library knows by name."""
 
+RUN: Final = "run:"
+"""Prefix of a fine-tuned run's directory, which stands for both of its encoders."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
@@ -40,8 +43,8 @@ class ExtractConfig:
     encoders, which know only drawn faces and synthesised voices."""
 
     encoders: tuple[str, ...] = ()
-    """Encoders to run instead of the preset's, by name, also open_clip:MODEL/TAG and hf:MODEL (a hub id or a folder);
-    those already extracted are kept."""
+    """Encoders to run instead of the preset's, by name, also open_clip:MODEL/TAG, hf:MODEL (a hub id or a folder) and
+    run:DIR, both encoders of a run that 'va finetune' made; those already extracted are kept."""
 
     clip_weights: Path | None = outside_digest(default=None)
     """CLIP weights as an open_clip .safetensors file, for machines that reach no model hub."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from va.data import prototypes
+from va.data import prototypes, tuned
 from va.data.corpus import Corpus
 from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
@@ -71,8 +71,8 @@ def run(
         config: The stage's settings.
         progress: Called now and then with (clips done, clips in all, a line for a person).
         stopping: Asked before each clip; True ends the run as if there were no more clips.
-        loaded: Encoders that `encoders.build` made with these settings, for one who extracts often; None loads those
-            that are chosen.
+        loaded: Encoders that `encoders.build_all` made with these settings, for one who extracts often; None loads
+            those that are chosen.
 
     Raises:
         VAError: The corpus or an encoder's weights cannot be had, and nothing is written; or the store cannot be
@@ -82,7 +82,7 @@ def run(
     device = choose_device(config.device)
     Pictures(config, threads=1, watch=Watch(stall_s=0))  # a detector that cannot be loaded must not end a reader
     if loaded is None:
-        loaded = [encoders.build(name, config=config, device=device) for name in config.chosen]
+        loaded = encoders.build_all(config.chosen, config=config, device=device)
     for encoder in loaded:  # two folders may have one name
         if sum(other.name == encoder.name for other in loaded) > 1:
             raise VAError(f"--encoders: two of them are called '{encoder.name}'", "Rename a folder or name one only.")
@@ -90,6 +90,8 @@ def run(
     mended = [line for store in stores.values() for line in store.mend()]
     for encoder in loaded:
         _keep_prototypes(encoder, stores[encoder.name])
+        if encoder.folder is not None:
+            tuned.write_folder(stores[encoder.name].directory, encoder.folder)
     index, parts = map(int, config.part.split("/"))
     clips = corpus.clips[index - 1 :: parts]
     extraction = Extraction(config, loaded, stores, clips, device=device, report=progress)

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 
 from va import files
 from va.data import features, prototypes, texttower
+from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
 from va.data.regions import TEMPLATES
+from va.data.tuned import base_name, read_folder
 from va.device import choose_device
 from va.errors import VAError
-from va.extract import encoders
+from va.extract import encoders, tuned
 from va.extract.config import ExtractConfig, PromptsConfig
+from va.extract.encoders import Encoder
 
 
 class Written(NamedTuple):
@@ -42,14 +45,11 @@ def run(config: PromptsConfig) -> Written:
         templates = read_lines(config.templates, what="templates")
     check_templates(templates)
     store = features.choose_store(config.features, kind="frames", name=config.encoder, option="--encoder")
-    if store.identity.get("imported") or not encoders.has_text_tower(store.encoder):
+    if store.identity.get("imported") or not encoders.has_text_tower(base_name(store.identity)):
         raise VAError(
             f"{store.directory}: '{store.encoder}' has no text tower", "Name a CLIP encoder's features with --encoder."
         )
-    settings = ExtractConfig(
-        corpus=config.features, out=config.features, clip_weights=config.clip_weights, device=config.device
-    )
-    encoder = encoders.build(store.encoder, config=settings, device=choose_device(config.device))
+    encoder = _encoder(store, config)
     if encoder.identity["weights"] != store.identity.get("weights"):
         raise VAError(
             f"{store.directory}: was made with weights {store.identity.get('weights')}, "
@@ -71,6 +71,23 @@ def run(config: PromptsConfig) -> Written:
         prototypes.write(store.directory, made)
         written.append(store.directory / prototypes.NAME)
     return Written(tuple(written), made)
+
+
+def _encoder(store: FeatureStore, config: PromptsConfig) -> Encoder:
+    settings = ExtractConfig(
+        corpus=config.features, out=config.features, clip_weights=config.clip_weights, device=config.device
+    )
+    device = choose_device(config.device)
+    if "tuned" not in store.identity:
+        return encoders.build(store.encoder, config=settings, device=device)
+    return tuned.load_from(
+        [tuned.given(settings, "face"), read_folder(store.directory)],
+        store.identity,
+        kind="face",
+        whose=store.directory,
+        config=settings,
+        device=device,
+    )
 
 
 def read_texts(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

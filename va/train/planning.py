@@ -1,16 +1,13 @@
 """Settings -> the runs that they stand for: what each reads, where it lies, and which can be trained together."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from va import settings
-from va.device import choose_device
+from va.device import be_deterministic, choose_device
 from va.errors import VAError
 from va.train import events
 from va.train.config import TrainConfig
@@ -84,7 +81,7 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
         _check_machine(config)
         chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
         if chosen not in divided:
-            divided[chosen] = divide(config, data)
+            divided[chosen] = divide(config, data.corpus)
         division = divided[chosen]
         identity = identity_of(config, data, division)
         directory = config.out / f"{config.name or describe(config)}-{settings.digest(identity)}"
@@ -103,9 +100,8 @@ def _check_machine(config: TrainConfig) -> None:
     device = choose_device(config.device)
     if config.precision != "float32" and device.type != "cuda":
         raise VAError(f"--precision {config.precision}: needs a GPU", "Leave it out to train in float32.")
-    if config.deterministic and device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
+    if config.deterministic:
+        be_deterministic(device)
 
 
 def groups(planned: Iterable[Planned]) -> list[list[Planned]]:

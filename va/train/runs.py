@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from va import files, settings
 from va.data.corpus import Truth
 from va.data.timeline import cells_in
+from va.data.tuned import read_folder
 from va.data.windows import WindowSet
 from va.device import choose_device, free_bytes
 from va.errors import VAError
@@ -28,9 +29,6 @@ from va.train.planning import Planned, groups, plan
 from va.train.state import Epoch, TrialState
 
 EpochDone = Callable[[TrainConfig, Epoch], None]
-
-_DROPOUT_STREAM: Final = 0x5EED
-"""Sets the seed of a trial's dropout apart from that of its batches."""
 
 
 class TrialsFailed(VAError):
@@ -170,7 +168,7 @@ def _new_state(one: Planned, pool: WindowSet, windows_of: Tensor) -> TrialState:
         weights=weights,
         # Streams of their own: batches and dropout must not depend on how many numbers initialisation took.
         order=states.new_generator(seed, torch.device("cpu")),
-        dropout=states.new_generator(seed ^ _DROPOUT_STREAM, pool.device),
+        dropout=states.new_generator(seed ^ states.DROPOUT_STREAM, pool.device),
     )
 
 
@@ -205,6 +203,7 @@ def _fitting(one: Planned, device: torch.device) -> int:
 
 def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any]:
     data, state = one.data, trial.state
+    noted = {kind: read_folder(store.directory) for kind, store in (("face", data.face), ("voice", data.voice))}
     return {
         "schema": checkpoint.SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -215,6 +214,7 @@ def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any
         "corpus": {"name": data.corpus.name, "path": str(data.corpus.path), "synthetic": data.corpus.synthetic},
         "features": {"face": str(data.face.directory.absolute()), "voice": str(data.voice.directory.absolute())},
         "encoders": {"face": data.face.identity, "voice": data.voice.identity},
+        "encoder_folders": {kind: str(folder) for kind, folder in noted.items() if folder is not None},
         "demo_encoders": bool(data.face.identity.get("demo") or data.voice.identity.get("demo")),
         "region_texts": list(data.prototypes.texts),
         "prototypes": {"source": data.texts.source, "borrowed": data.texts.borrowed},
