@@ -1,6 +1,7 @@
 """Memory, time and arithmetic of one update of ViT-B/16 and AST; a section of `finetune.py`."""
 
 import argparse
+import gc
 import itertools
 import json
 import platform
@@ -61,7 +62,7 @@ def section(given: argparse.Namespace) -> dict[str, Any]:
             f"  {way.precision:9}  {'yes' if way.checkpointing else 'no':13}  {way.micro_batch:15}  {figures}  {fits}"
         )
     print("  fixed: " + ", ".join(f"{name} {size / GB:.2f}" for name, size in computed.fixed().items()))
-    operations = computed.operations()
+    operations = computed.operations(CELLS)
     found["operations_per_window"] = operations
     print(f"  products of one window, forward and backward once: {operations / 1e12:.2f} TFLOP")
     if device.type == "cuda":
@@ -99,11 +100,11 @@ class Computed:
                 loss_of(self.built.head, random_features(self.built, windows)).backward()
         return {**self.fixed(), "batch": embeddings, "activations": max(*seen, live.peak)}
 
-    def operations(self) -> int:
+    def operations(self, cells: int) -> int:
         """Floating-point operations of one window's products: the model's own, nothing done twice."""
         way = Way("float32", False, 1)
         with self._fake, FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            self._live(self.built.face, (torch.zeros(CELLS, 224, 224, 3, dtype=torch.uint8),), way)
+            self._live(self.built.face, (torch.zeros(cells, 224, 224, 3, dtype=torch.uint8),), way)
             self._live(self.built.voice, (torch.zeros(1, 1024, 128), [ROWS]), way)
         return counter.get_total_flops()
 
@@ -187,6 +188,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     torch.randn(64, 64).matmul(torch.randn(64, 64))  # what the libraries take for themselves
     before = _resident()
     update = Update(Way("float32", True, 1), windows=given.windows, cells=given.cells, device=device)
+    update.towers.update(factor=0.0)  # moments are made by the first update, and belong to the peak of all others
     biases = {name: each.clone() for name, each in update.towers.state().items() if name.endswith("bias")}
     biases = {name: each for name, each in biases.items() if name.startswith("weights/")}
     started = time.perf_counter()
@@ -204,6 +206,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 def _on_gpu(given: argparse.Namespace, computed: Computed, way: Way, device: torch.device) -> dict[str, Any]:
     """Measure peak memory, seconds per update and the share of the chip's peak that the model's products are."""
     windows = given.windows or BATCH
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
@@ -222,8 +225,8 @@ def _on_gpu(given: argparse.Namespace, computed: Computed, way: Way, device: tor
     peak = torch.cuda.max_memory_allocated(device) - before
     expected = sum(computed.peak(way, windows=windows, cells=given.cells).values())
     seconds = statistics.median(times[2:])
-    # Of a window with all its cells seen; the second forward pass and what checkpointing repeats are not counted.
-    rate = computed.operations() * windows / seconds if given.cells == CELLS else float("nan")
+    # The second forward pass and what checkpointing repeats are not counted.
+    rate = computed.operations(given.cells) * windows / seconds
     share = rate / (given.peak_tflops * 1e12)
     print(f"  {torch.cuda.get_device_name(device)}, {way}: {seconds:.3f} s, {rate / 1e12:.0f} TFLOP/s,")
     print(f"    {100 * share:.0f} % of the peak; {peak / GB:.2f} GB, computed {expected / GB:.2f} GB")

