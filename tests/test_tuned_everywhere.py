@@ -1,11 +1,15 @@
 """What a fine-tuned run's encoders are for everything after extraction: an encoder like any other, found again."""
 
+import contextlib
 import dataclasses
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fake_hub
 import numpy as np
 import pytest
 import torch
@@ -13,7 +17,7 @@ import tuned_run
 from support import make_video, sine
 
 import va
-from va import hub_pack
+from va import hub, hub_pack
 from va.data import corpus, features, media, prototypes
 from va.data.corpus import Clip, Truth
 from va.data.features import FeatureStore
@@ -28,6 +32,8 @@ from va.extract.config import ExtractConfig, PromptsConfig
 from va.train import checkpoint, compare, encoding, runs
 from va.train.compare_config import CompareConfig
 from va.train.config import TrainConfig
+from va.train.finetune_config import FinetuneConfig
+from va.train.finetuning import finetune
 
 CPU = torch.device("cpu")
 FACE, VOICE = "tiny-clip@tuned-0123abcd", "tiny-ast@tuned-0123abcd"
@@ -266,3 +272,61 @@ def test_its_encoders_travel_with_a_shared_head(made: Made, tmp_path: Path) -> N
 def test_a_head_whose_encoders_are_gone_is_not_shared(moved: Made) -> None:
     with pytest.raises(VAError, match=f"the files of its encoder '{FACE}' are not there"):
         hub_pack.pack(moved.head, repo_id="me/head", license_name="", metrics=None, verified=False)
+
+
+def test_it_is_pushed_and_fetched_with_its_encoders(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_OFFLINE", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", fake_hub.TOKEN)
+    packed = hub_pack.pack(made.head, repo_id="me/head", license_name="", metrics=None, verified=False)
+    about = {"repo_id": "me/head", "private": False, "revision": "", "message": "A head"}
+    with fake_hub.running() as server:
+        hub.push(packed, **about, endpoint=server.address)
+        there = server.repositories["me/head"]["main"]
+        assert set(packed.sizes()) == set(there) - {".gitattributes"}
+        there |= {"encoders/face/code.py": b"x", "encoders/voice/model.bin": b"x", "encoders/other/config.json": b"{}"}
+        found = hub.fetch("me/head", cache_dir=tmp_path / "cache", endpoint=server.address)
+        assert sorted(server.downloads) == sorted(packed.sizes())
+        answer = va.load(found, device="cpu").predict(made.clip)
+        np.testing.assert_array_equal(answer.valence, va.load(made.head, device="cpu").predict(made.clip).valence)
+        monkeypatch.setitem(hub._LARGEST_ENCODER, ".safetensors", 1000)
+        with pytest.raises(VAError, match=r"encoders/face/open_clip_model.safetensors has .* more than the 1,000"):
+            hub.fetch("me/head", cache_dir=tmp_path / "other", endpoint=server.address)
+
+
+@pytest.mark.slow
+def test_fine_tuning_goes_on_from_fine_tuned_encoders(made: Made, tmp_path: Path) -> None:
+    """And what `run:DIR` extracts is what fine-tuning cached; an encoder frozen there is found where it was."""
+
+    @contextlib.contextmanager
+    def bars(title: str) -> Iterator[Any]:
+        del title
+        yield quiet
+
+    config = FinetuneConfig(
+        corpus=made.corpus, start=made.head, out=tmp_path, epochs=1, thaw_voice=0, device="cpu", readers=1
+    )
+    run = finetune.run(config, screen=finetune.Screen(bars=bars, note=quiet, epoch_done=quiet)).directory
+    face, voice = encoders.build_all((f"run:{run}",), config=made_config(), device=CPU)
+    assert (face.name, voice.name) == (f"tiny-clip@{run.name}", VOICE)
+    out = tmp_path / "again"
+    pipeline.run(
+        ExtractConfig(corpus=made.corpus, out=out, encoders=(f"run:{run}",), device="cpu", readers=1), progress=quiet
+    )
+    for store in features.open_stores(out):
+        cached = FeatureStore(run / "features" / store.directory.name)
+        np.testing.assert_array_equal(store.read("clip0").values, cached.read("clip0").values)
+    packed = hub_pack.pack(run, repo_id="me/head", license_name="", metrics=None, verified=False)
+    assert {name.split("/")[1] for name in packed.encoders} == {"face", "voice"}
+    assert re.search(r"\| backbone.*rate \| 3e-06 \|", packed.contents["README.md"].decode())
+    assert str(tmp_path) not in packed.contents["run.json"].decode()
+    report = score.run(EvaluateConfig(run=run, out=tmp_path / "report", device="cpu", resamples=50), progress=quiet)
+    about = dict(report["provenance"])
+    assert about["Fine-tuning began from"] == made.head.name and about["Fine-tuning thaw_voice"] == "0"
+
+
+def made_config() -> ExtractConfig:
+    return ExtractConfig(corpus=Path("c"), out=Path("o"))

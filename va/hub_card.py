@@ -182,6 +182,7 @@ def _origin(identity: Item, name: str) -> str:
 def _recipe(info: Item) -> str:
     config = info["config"]
     rows = [(name, _value(config[name])) for name in _RECIPE if name in config and config[name] not in ([], "")]
+    rows += [(name, _value(value)) for name, value in info.get("finetune", {}).items()]
     return _table(("setting", "value"), rows) + (
         "\n\nCentres and sigma are the grid of the soft region labels, in valence/arousal units."
     )

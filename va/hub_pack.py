@@ -150,6 +150,8 @@ def shareable(info: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {name: info[name] for name in _KEPT if name in info}
     found["config"] = {**info["config"], **_PLACES}
+    if "finetune" in info:  # its other settings are the head's, or places
+        found["finetune"] = {name: info["finetune"][name] for name in tuned.RECIPE if name in info["finetune"]}
     found["corpus"] = {"name": info["corpus"]["name"], "path": "", "synthetic": info["corpus"]["synthetic"]}
     found["features"] = {kind: Path(path).name for kind, path in info["features"].items()}
     chosen = info["selection"]

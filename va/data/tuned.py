@@ -20,6 +20,9 @@ FOLDER: Final = "encoders"
 NAME: Final = "tuned.json"
 """The file's name in a feature store's folder."""
 
+RECIPE: Final = ("backbone_rate", "layer_decay", "thaw_face", "thaw_voice", "ema", "augment")
+"""Settings of `va finetune` that a report and a model card state beside those of the head."""
+
 _OPTIONS: Final[Mapping[Kind, str]] = {"face": "--clip-weights", "voice": "--ast-weights"}
 
 

@@ -68,7 +68,8 @@ def _finetuning(info: Mapping[str, Any]) -> list[tuple[str, str]]:
             found.append((name, f"{said}, where it saw the training clips of that run"))
     if "finetuned_from" in info:
         found.append(("Fine-tuning began from", info["finetuned_from"] or "a new head"))
-    return found
+    own = info.get("finetune", {})
+    return found + [(f"Fine-tuning {name}", str(own[name])) for name in tuned.RECIPE if name in own]
 
 
 def selected_on(loaded: Run) -> str:

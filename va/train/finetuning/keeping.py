@@ -105,6 +105,12 @@ class Keeper:
                 encoders[kind] = tuned.keep(self._directory, encoder, kind=kind) if learned else dict(encoder.identity)
         described = _describe(self._config, start, self._trial, self._directory, identity, encoders)
         described["processes"] = self._parallel.world
+        # Fine-tuned before and frozen here: its files stay where they are, outside this directory.
+        described["encoder_folders"] = {
+            kind: str(encoder.folder)
+            for kind, encoder in zip(tuned.KINDS, start.pair, strict=True)
+            if encoder.folder is not None and not self._towers.towers[kind].learning
+        }
         files.write_json(self._directory / "run.json", described)
         discard(self._directory)
 
