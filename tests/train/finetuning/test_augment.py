@@ -252,7 +252,7 @@ def test_inputs_that_are_no_pictures_or_no_spectra_are_refused() -> None:
     with pytest.raises(VAError, match=r"takes uint8 \[24, 24, 1\]"):
         augment(given._replace(pictures=given.pictures[..., :1]), seeds=[1, 2], settings=only(crop=0.5))
     waves = given._replace(spectra=torch.rand(2, 400))
-    with pytest.raises(VAError, match=r"masks of a spectrum: .*takes float32 \[400\]"):
+    with pytest.raises(VAError, match=r"--time-mask, --mel-mask: .*takes float32 \[400\]"):
         augment(waves, seeds=[1, 2], settings=only(mel_mask=0.5))
     with pytest.raises(VAError, match=r"takes float32 \[16, 50\], which is something else"):
         augment(given._replace(spectra=given.spectra.transpose(1, 2)), seeds=[1, 2], settings=only(time_mask=0.5))

@@ -286,7 +286,7 @@ def test_what_cannot_be_trained_is_said_before_anything_is_decoded(
     with pytest.raises(VAError, match="--thaw-voice"):
         fine.finetune(tmp_path, thaw_voice=99)
     given = {**fine_run.WINDOWS, "start": None, "encoders": ("pixels", "ast"), "region_weight": 0.0}
-    with pytest.raises(VAError, match="flip, crop and colour: need pictures"):
+    with pytest.raises(VAError, match="--flip, --crop, --colour: need pictures"):
         fine.finetune(tmp_path, **given)
 
 

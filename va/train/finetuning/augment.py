@@ -217,7 +217,7 @@ def _span(drawn: tuple[float, float], part: float, length: int) -> tuple[int, in
 def _check_pictures(shape: tuple[int, ...], dtype: str) -> None:
     if dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
         raise VAError(
-            f"flip, crop and colour: need pictures, uint8 [height, width, 3], and the frame encoder takes "
+            f"--flip, --crop, --colour: need pictures, uint8 [height, width, 3], and the frame encoder takes "
             f"{dtype} {list(shape)}",
             "Set them to 0 for this encoder.",
         )
@@ -226,7 +226,7 @@ def _check_pictures(shape: tuple[int, ...], dtype: str) -> None:
 def _check_spectra(shape: tuple[int, ...], *, fits: bool) -> None:
     if not fits:
         raise VAError(
-            f"masks of a spectrum: need one of rows and bins, and the audio encoder takes float32 {list(shape)}, "
+            f"--time-mask, --mel-mask: need a spectrum of rows and bins, and the audio encoder takes float32 {list(shape)}, "
             "which is something else",
             "Set them to 0 for this encoder.",
         )

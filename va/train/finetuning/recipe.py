@@ -7,14 +7,12 @@ import torch
 
 from va import files, settings
 from va.train import checkpoint
-from va.train.encoding import Pair
 from va.train.finetune_config import FROM_RUN, TRAINING, FinetuneConfig
-from va.train.finetuning import groups, keeping
-from va.train.finetuning.augment import AugmentSettings, augment
+from va.train.finetuning import keeping
+from va.train.finetuning.augment import AugmentSettings
 from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.start import Start
 from va.train.finetuning.tower_config import TowerSettings
-from va.train.finetuning.window_inputs import WindowInputs
 
 _STRENGTHS = ("flip", "crop", "colour", "time_mask", "mel_mask")
 
@@ -57,17 +55,6 @@ def strengths(config: FinetuneConfig) -> AugmentSettings:
         mel_mask=config.mel_mask,
         time_mask=config.time_mask,
     )
-
-
-def check_augmentation(config: FinetuneConfig, pair: Pair) -> None:
-    """Try the augmentation on what says nothing.
-
-    Raises:
-        VAError: It has no meaning for an encoder's inputs.
-    """
-    (picture,), (spectrum, rows) = groups.example(pair.face), groups.example(pair.voice)
-    seen = torch.ones(1, 1, dtype=torch.bool)
-    augment(WindowInputs(picture[None], seen, spectrum, rows), seeds=[0], settings=strengths(config))
 
 
 def identity_of(config: FinetuneConfig, start: Start, store: InputStore, *, device: torch.device) -> dict[str, Any]:
