@@ -72,7 +72,7 @@ def _save(model: Any, lacking: set[str], source: Path, folder: Path) -> None:
     whole.save_pretrained(folder, state_dict=state, max_shard_size="1TB")
     for file in folder.iterdir():  # its weights alone: its settings have another hash once they are written again
         if file.suffix == ".safetensors":
-            file.write_bytes(file.read_bytes())
+            files.write_bytes(file, file.read_bytes())
         else:
             file.unlink()
     for needed in _NEEDED:

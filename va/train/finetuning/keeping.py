@@ -108,7 +108,7 @@ class Keeper:
         # Fine-tuned before and frozen here: its files stay where they are, outside this directory.
         described["encoder_folders"] = {
             kind: str(encoder.folder)
-            for kind, encoder in zip(tuned.KINDS, start.pair, strict=True)
+            for kind, encoder in zip(KINDS, start.pair, strict=True)
             if encoder.folder is not None and not self._towers.towers[kind].learning
         }
         files.write_json(self._directory / "run.json", described)
