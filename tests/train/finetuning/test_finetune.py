@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,17 +248,28 @@ def test_an_ensemble_has_no_encoders_to_train(fine: Fine, tmp_path: Path) -> Non
         begin(fine.config(tmp_path, start=run), device=CPU)
 
 
-def test_another_corpus_than_the_runs_draws_dev_anew_and_says_so(fine: Fine, tmp_path: Path) -> None:
+def changed(fine: Fine, tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of the run whose `run.json` was changed."""
     run = tmp_path / fine.run.name
     run.mkdir()
-    for file in ("model.safetensors", "run.json"):
-        (run / file).write_bytes((fine.run / file).read_bytes())
-    info = info_of(run)
-    info["identity"]["corpus"] = "another"
+    (run / "model.safetensors").write_bytes((fine.run / "model.safetensors").read_bytes())
+    info = info_of(fine.run)
+    change(info)
     files.write_json(run / "run.json", info)
+    return run
+
+
+def test_imported_features_have_no_encoder_to_train(fine: Fine, tmp_path: Path) -> None:
+    run = changed(fine, tmp_path, lambda info: info["encoders"]["face"].update(imported=True))
+    with pytest.raises(VAError, match="trained on imported features"):
+        begin(fine.config(tmp_path, start=run), device=CPU)
+
+
+def test_another_corpus_than_the_runs_draws_dev_anew_and_says_so(fine: Fine, tmp_path: Path) -> None:
+    run = changed(fine, tmp_path, lambda info: info["identity"].update(corpus="another"))
     start = begin(fine.config(tmp_path, start=run), device=CPU)
     assert "is not the corpus that" in start.notes[0]
-    assert [clip.id for clip in start.division.selection] == info["selection"]["clips"], "by the run's seed"
+    assert [clip.id for clip in start.division.selection] == info_of(run)["selection"]["clips"], "its seed"
 
 
 def test_another_seed_learns_in_another_order_on_the_runs_own_division(fine: Fine, tmp_path: Path) -> None:
@@ -268,13 +279,11 @@ def test_another_seed_learns_in_another_order_on_the_runs_own_division(fine: Fin
 
 
 def test_a_run_on_compiled_encoders_starts_from_what_they_were_compiled_from(fine: Fine, tmp_path: Path) -> None:
-    run = tmp_path / fine.run.name
-    run.mkdir()
-    (run / "model.safetensors").write_bytes((fine.run / "model.safetensors").read_bytes())
-    info = info_of(fine.run)
-    for identity in info["encoders"].values():
-        identity["compiled"] = True
-    files.write_json(run / "run.json", info)
+    def compile_both(info: dict[str, Any]) -> None:
+        for identity in info["encoders"].values():
+            identity["compiled"] = True
+
+    run = changed(fine, tmp_path, compile_both)
     start = begin(fine.config(tmp_path, start=run), device=CPU)
     assert "compiled" not in start.pair.face.identity and not start.stage_one.compile
 

@@ -226,7 +226,7 @@ def _check_pictures(shape: tuple[int, ...], dtype: str) -> None:
 def _check_spectra(shape: tuple[int, ...], *, fits: bool) -> None:
     if not fits:
         raise VAError(
-            f"--time-mask, --mel-mask: need a spectrum of rows and bins, and the audio encoder takes float32 {list(shape)}, "
-            "which is something else",
+            f"--time-mask, --mel-mask: need a spectrum of rows and bins, and the audio encoder takes float32 "
+            f"{list(shape)}, which is something else",
             "Set them to 0 for this encoder.",
         )

@@ -66,9 +66,7 @@ def identity_of(config: FinetuneConfig, start: Start, store: InputStore, *, devi
     media = {clip.id: keeping.source_of(store, clip.id) for part in division for clip in part}
     return {
         "schema": checkpoint.SCHEMA,
-        "config": settings.as_dict(
-            dataclasses.replace(start.config, face_encoder="", voice_encoder=""), digest_only=True
-        ),
+        "config": settings.as_dict(start.config, digest_only=True),
         "corpus": start.corpus.digest(),
         "face": settings.digest(start.pair.face.identity),
         "voice": settings.digest(start.pair.voice.identity),
