@@ -115,7 +115,7 @@ def test_step_0_sees_the_features_of_the_cached_run_and_gives_its_score(fine: Fi
     found = predict.load_windows(run, cached, start.division.selection, device=CPU)
     for name in ("frames", "audio", "frame_valid", "audio_valid"):
         assert torch.equal(getattr(learner.pool, name), getattr(found, name)), name
-    assert found.frames.count_nonzero() and found.audio.count_nonzero()
+    assert found.frames.count_nonzero() and not found.audio_valid[:-1].all()
     heard: list[str] = []
     fine_run.tune(fine.config(tmp_path, epochs=1, **FROZEN), heard.append)
     assert heard == [f"as it came: dev CCC mean {info['selection']['ccc_mean']:.3f}"]
@@ -178,7 +178,7 @@ class Killed(Exception):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("step", [2, 4])
+@pytest.mark.parametrize("step", [2, 6])
 def test_an_interrupted_run_goes_on_to_the_same_bits(
     fine: Fine, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -199,7 +199,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
             fine_run.tune(config)
     (directory,) = tmp_path.glob("gru-*")
     state = states.load(directory)
-    assert state is not None and (state.epoch, len(state.lost)) == divmod(step, 3), "of 12 windows in batches of 4"
+    assert state is not None and (state.epoch, len(state.lost)) == divmod(step, 4), "of 16 windows in batches of 4"
     assert fine_run.tune(config).directory.name == whole.name
     assert weights_of(directory) == {
         name: content for name, content in weights_of(whole).items() if not name.startswith("features")
