@@ -76,13 +76,13 @@ def quiet(title: str) -> AbstractContextManager[Callable[..., None]]:
 
 
 def build(root: Path) -> Fine:
-    """Make eight clips of four seconds, three windows each."""
+    """Make eight clips of four and a half seconds; of their four windows the last is padded."""
 
     def ignore(*told: object) -> None:
         """Hear nothing."""
 
     corpus = root / "corpus"
-    synthetic.write_tree(corpus, clips=8, seconds=4.0, seed=0, workers=1, progress=ignore)
+    synthetic.write_tree(corpus, clips=8, seconds=4.5, seed=0, workers=1, progress=ignore)
     affwild2.read_tree(corpus, out=corpus, name="synthetic", synthetic=True, sample=None, progress=ignore)
     torch.manual_seed(0)
     ASTModel(ASTConfig(**AST)).save_pretrained(root / "ast")

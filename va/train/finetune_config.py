@@ -255,7 +255,8 @@ class FinetuneConfig:
 
 def leads() -> bool:
     """Say whether this process is torchrun's first, or the only one: the one that reports."""
-    return os.environ.get("RANK", "0") == "0"
+    launched = os.environ.keys() >= {"RANK", "WORLD_SIZE", "LOCAL_RANK"}
+    return not launched or os.environ["RANK"] == "0"
 
 
 HEAD: Final = tuple(name for name in FROM_RUN if name not in ("preset", "encoders", "faces", "face_margin"))

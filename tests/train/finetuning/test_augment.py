@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from va.errors import VAError
-from va.train.finetuning.augment import AugmentSettings, augment, draw
+from va.train.finetuning.augment import AugmentSettings, augment, check, draw
+from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.window_inputs import WindowInputs
 
 CELLS, SIDE, ROWS, BINS = 3, 24, 50, 16
@@ -250,10 +252,33 @@ def test_inputs_that_are_no_pictures_or_no_spectra_are_refused() -> None:
     with pytest.raises(VAError, match=r"takes uint8 \[24, 24, 1\]"):
         augment(given._replace(pictures=given.pictures[..., :1]), seeds=[1, 2], settings=only(crop=0.5))
     waves = given._replace(spectra=torch.rand(2, 400))
-    with pytest.raises(VAError, match=r"masks of a spectrum: .*takes float32 \[400\]"):
+    with pytest.raises(VAError, match=r"--time-mask, --mel-mask: .*takes float32 \[400\]"):
         augment(waves, seeds=[1, 2], settings=only(mel_mask=0.5))
+    with pytest.raises(VAError, match=r"takes float32 \[16, 50\], which is something else"):
+        augment(given._replace(spectra=given.spectra.transpose(1, 2)), seeds=[1, 2], settings=only(time_mask=0.5))
     found = augment(waves, seeds=[1, 2], settings=only(flip=1))
     assert found.spectra is waves.spectra  # what has a meaning is done
+
+
+def store(picture: tuple[int, ...], dtype: Any, spectrum: tuple[int, ...], row: tuple[int, ...]) -> InputStore:
+    inputs: Any = SimpleNamespace(
+        face=SimpleNamespace(shape=picture, dtype=np.dtype(dtype)),
+        voice=SimpleNamespace(shape=row),
+        spectrum=spectrum,
+    )
+    return inputs  # type: ignore[no-any-return]
+
+
+def test_encoders_are_checked_before_anything_is_decoded() -> None:
+    check(ALL, store((224, 224, 3), np.uint8, (1024, 128), (128,)))  # CLIP and AST
+    with pytest.raises(VAError, match=r"takes float32 \[5\]"):
+        check(only(flip=0.5), store((5,), np.float32, (1024, 128), (128,)))
+    for spectrum in ((159_920,), (80, 3000)):  # wav2vec 2.0, and Whisper, which has bins by rows
+        other = store((224, 224, 3), np.uint8, spectrum, (400,))
+        check(only(flip=0.5), other)
+        with pytest.raises(VAError, match="something else"):
+            check(only(time_mask=0.1), other)
+    check(only(), store((5,), np.float32, (3,), (400,)))
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(AugmentSettings)])

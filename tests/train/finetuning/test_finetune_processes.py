@@ -83,7 +83,7 @@ def test_two_processes_train_what_one_does(fine: Fine, tmp_path: Path) -> None:
     """Losses to seven digits; weights to what Adam makes of rounding.
 
     Gradients are sums of the same numbers in another order. Adam divides by their size, so that where a gradient is
-    nothing but rounding a weight may move by the whole rate of 3e-6 in a step: 15 steps, 4.5e-5 at most.
+    nothing but rounding a weight may move by the whole rate of 3e-6 in a step: 20 steps, 6e-5 at most.
     """
     one = fine.finetune(tmp_path / "one", epochs=EPOCHS)
     done = torchrun("-m", "va", *options(fine, tmp_path / "two"))
@@ -99,7 +99,7 @@ def test_two_processes_train_what_one_does(fine: Fine, tmp_path: Path) -> None:
     for name in ("encoders/face/open_clip_model.safetensors", "encoders/voice/model.safetensors", "model.safetensors"):
         ours, theirs = load_file(one / name), load_file(two / name)
         for key, tensor in ours.items():
-            assert torch.allclose(tensor.float(), theirs[key].float(), rtol=1e-5, atol=4.5e-5), key
+            assert torch.allclose(tensor.float(), theirs[key].float(), rtol=1e-5, atol=6e-5), key
 
 
 @pytest.mark.slow

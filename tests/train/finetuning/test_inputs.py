@@ -1,6 +1,7 @@
 """Model inputs on the disk are those that stage one feeds its encoders, whatever happens while they are made."""
 
 import dataclasses
+import errno
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from support import make_video, sine
 
+from va import files
 from va.data import corpus as corpora
 from va.data import timeline
 from va.data.clipgroup import Source
@@ -320,7 +322,23 @@ def test_too_little_room_is_said_before_anything_is_decoded(
     with pytest.raises(VAError, match=rf"1 clips need {expected:.1f} GB more, 0\.0 GB are free"):
         tiny.prepare([hour], tmp_path / "deep" / "inputs")
     assert not (tmp_path / "deep").exists()
+    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     preparing.check_room(prepared.directory, [prepared.face, prepared.voice], corpus.clips)  # nothing is missing
+
+
+def test_a_disk_that_fails_ends_the_run_and_leaves_nothing_temporary(
+    corpus: Corpus, tiny: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        if ".h5" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        synced(path)
+
+    synced = files.sync
+    monkeypatch.setattr(files, "sync", full)
+    with pytest.raises(VAError, match=r"\.h5: cannot be written \(No space left"):
+        tiny.prepare(corpus.clips, tmp_path)
+    assert list(tmp_path.glob("*/clips/*")) == list(tmp_path.glob("*/clips/.*")) == []
 
 
 def test_what_cannot_be_read_is_named(prepared: InputStore, tiny: Made, copied: Path) -> None:

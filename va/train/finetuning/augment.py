@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as change
 
 from va.errors import VAError
+from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.window_inputs import WindowInputs
 
 _WHITE: Final = 255
@@ -116,6 +117,19 @@ def draw(seed: int, settings: AugmentSettings) -> Drawn:
     )
 
 
+def check(settings: AugmentSettings, inputs: InputStore) -> None:
+    """Check, before anything is decoded, that what is asked for has a meaning for the encoders.
+
+    Raises:
+        VAError: The frame encoder takes no pictures (but boxes, or what a processor made of them), or the audio encoder
+            no spectrum of the rows that are kept (but waveforms, or Whisper's bins by rows).
+    """
+    if settings.sees:
+        _check_pictures(inputs.face.shape, inputs.face.dtype.name)
+    if settings.hears:
+        _check_spectra(inputs.spectrum, fits=inputs.spectrum[1:] == inputs.voice.shape)
+
+
 def augment(inputs: WindowInputs, *, seeds: Sequence[int], settings: AugmentSettings) -> WindowInputs:
     """Change windows, on the device where they lie.
 
@@ -132,16 +146,16 @@ def augment(inputs: WindowInputs, *, seeds: Sequence[int], settings: AugmentSett
         New tensors, but the very same ones where nothing is to be changed.
 
     Raises:
-        VAError: The encoder takes no pictures, or no spectrum of rows and bins, so that what is asked for has no
-            meaning.
+        VAError: As `check`, as far as the tensors tell.
     """
     drawn = [draw(seed, settings) for seed in seeds]
     if settings.sees:
-        _check_pictures(inputs.pictures)
+        _check_pictures(tuple(inputs.pictures.shape[2:]), str(inputs.pictures.dtype).removeprefix("torch."))
         changed = [_look(pictures, each, settings) for pictures, each in zip(inputs.pictures, drawn, strict=True)]
         inputs = inputs._replace(pictures=torch.stack(changed))
     if settings.hears:
-        _check_spectra(inputs.spectra)
+        shape = tuple(inputs.spectra.shape[1:])
+        _check_spectra(shape, fits=len(shape) == 2 and int(inputs.rows.max()) <= shape[0])
         spectra = inputs.spectra.clone()
         for spectrum, rows, each in zip(spectra, inputs.rows.tolist(), drawn, strict=True):
             _mask(spectrum[:rows], each, settings)
@@ -200,22 +214,19 @@ def _span(drawn: tuple[float, float], part: float, length: int) -> tuple[int, in
     return first, first + width
 
 
-def _check_pictures(pictures: Tensor) -> None:
-    if pictures.dtype != torch.uint8 or pictures.ndim != 5 or pictures.shape[-1] != 3:
+def _check_pictures(shape: tuple[int, ...], dtype: str) -> None:
+    if dtype != "uint8" or len(shape) != 3 or shape[2] != 3:
         raise VAError(
-            f"flip, crop and colour: need pictures, uint8 [height, width, 3], and the frame encoder takes "
-            f"{_form(pictures[0, 0])}",
+            f"--flip, --crop, --colour: need pictures, uint8 [height, width, 3], and the frame encoder takes "
+            f"{dtype} {list(shape)}",
             "Set them to 0 for this encoder.",
         )
 
 
-def _check_spectra(spectra: Tensor) -> None:
-    if spectra.dtype != torch.float32 or spectra.ndim != 3:
+def _check_spectra(shape: tuple[int, ...], *, fits: bool) -> None:
+    if not fits:
         raise VAError(
-            f"masks of a spectrum: need float32 [rows, bins], and the audio encoder takes {_form(spectra[0])}",
+            f"--time-mask, --mel-mask: need a spectrum of rows and bins, and the audio encoder takes float32 "
+            f"{list(shape)}, which is something else",
             "Set them to 0 for this encoder.",
         )
-
-
-def _form(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

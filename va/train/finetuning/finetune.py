@@ -26,7 +26,7 @@ from va.train import checkpoint, encoding, loop, planning
 from va.train import state as states
 from va.train.config import TrainConfig
 from va.train.finetune_config import FinetuneConfig
-from va.train.finetuning import inputs, keeping, recipe
+from va.train.finetuning import augment, inputs, keeping, recipe
 from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.keeping import Keeper
 from va.train.finetuning.learner import Learner, make_pool
@@ -82,9 +82,9 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
     """
     with launched(config.device) as parallel:
         with agreed(parallel):
-            start, towers = _begin(config, parallel, screen)
+            start, store, towers = _begin(config, parallel, screen)
         with agreed(parallel):
-            store = _prepare(config, start, parallel, screen)
+            _prepare(start, store, parallel, screen)
         identity = recipe.identity_of(config, start, store, device=parallel.device)
         name = start.config.name or f"{planning.describe(start.config)}-tuned"
         directory = config.out / f"{name}-{settings.digest(identity)}"
@@ -96,7 +96,7 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
     return Finetuned(directory=directory, extracted=extracted)
 
 
-def _begin(config: FinetuneConfig, parallel: Parallel, screen: Screen) -> tuple[Start, Towers]:
+def _begin(config: FinetuneConfig, parallel: Parallel, screen: Screen) -> tuple[Start, InputStore, Towers]:
     """Open everything and check that it fits, before hours are spent on decoding."""
     settings.require(
         parallel.world <= config.batch_size,
@@ -109,27 +109,30 @@ def _begin(config: FinetuneConfig, parallel: Parallel, screen: Screen) -> tuple[
     start = begin(config, device=parallel.device)
     for note in start.notes:
         screen.note(note)
-    recipe.check_augmentation(config, start.pair)
+    store = InputStore(config.inputs or config.out / "inputs", face=start.pair.face, voice=start.pair.voice)
+    augment.check(recipe.strengths(config), store)
     towers = Towers(
         *start.pair,
         settings=recipe.tower_settings(config, start, device=parallel.device),
         device=parallel.device,
         parallel=parallel,
     )
-    return start, towers
+    return start, store, towers
 
 
-def _prepare(config: FinetuneConfig, start: Start, parallel: Parallel, screen: Screen) -> InputStore:
+def _prepare(start: Start, store: InputStore, parallel: Parallel, screen: Screen) -> None:
     """Decode the model inputs of all clips that training looks at."""
-    directory = config.inputs or config.out / "inputs"
-    face, voice = start.pair
-    if parallel.leads:
-        with screen.bars("decoding clips") as progress:
-            clips = (*start.division.selection, *start.division.train)
-            inputs.prepare(
-                clips, face=face, voice=voice, config=start.stage_one, directory=directory, progress=progress
-            )
-    return InputStore(directory, face=face, voice=voice)
+    if not parallel.leads:
+        return
+    with screen.bars("decoding clips") as progress:
+        inputs.prepare(
+            (*start.division.selection, *start.division.train),
+            face=start.pair.face,
+            voice=start.pair.voice,
+            config=start.stage_one,
+            directory=store.directory,
+            progress=progress,
+        )
 
 
 def _train(

@@ -65,6 +65,11 @@ class InputStore:
         directory: Holds one folder per encoder.
         face: The frame encoder.
         voice: The audio encoder; its identity says how long windows are and how far apart.
+
+    Attributes:
+        face: Inputs of the frame encoder.
+        voice: Rows of spectrum for the audio encoder.
+        spectrum: Shape of the model input that the audio encoder makes of a window's rows.
     """
 
     def __init__(self, directory: Path, *, face: Encoder, voice: Encoder) -> None:
@@ -74,7 +79,7 @@ class InputStore:
         self._stride_s = float(sampling["stride_s"])
         self._rows = count_rows(round(sampling["window_s"] * SAMPLE_RATE_HZ))
         self._transform = voice.transform
-        self._spectrum = voice.transform(np.zeros((1, *self.voice.shape), np.float32)).shape
+        self.spectrum = voice.transform(np.zeros((1, *self.voice.shape), np.float32)).shape
 
     def missing(self, clips: Sequence[Clip]) -> tuple[Clip, ...]:
         """List the clips of which something is not there; does not look into files."""
@@ -106,7 +111,7 @@ class InputStore:
         count, steps = len(windows), len(windows[0].cells)
         pictures = np.zeros((count, steps, *self.face.shape), self.face.dtype)
         seen = np.zeros((count, steps), np.bool_)
-        spectra = np.zeros((count, *self._spectrum), np.float32)
+        spectra = np.zeros((count, *self.spectrum), np.float32)
         rows = np.zeros(count, np.int64)
         for index, at in enumerate(windows):
             self._see(at, pictures[index], seen[index])

@@ -7,14 +7,12 @@ import torch
 
 from va import files, settings
 from va.train import checkpoint
-from va.train.encoding import Pair
 from va.train.finetune_config import FROM_RUN, TRAINING, FinetuneConfig
-from va.train.finetuning import groups, keeping
-from va.train.finetuning.augment import AugmentSettings, augment
+from va.train.finetuning import keeping
+from va.train.finetuning.augment import AugmentSettings
 from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.start import Start
 from va.train.finetuning.tower_config import TowerSettings
-from va.train.finetuning.window_inputs import WindowInputs
 
 _STRENGTHS = ("flip", "crop", "colour", "time_mask", "mel_mask")
 
@@ -59,17 +57,6 @@ def strengths(config: FinetuneConfig) -> AugmentSettings:
     )
 
 
-def check_augmentation(config: FinetuneConfig, pair: Pair) -> None:
-    """Try the augmentation on what says nothing.
-
-    Raises:
-        VAError: It has no meaning for an encoder's inputs.
-    """
-    (picture,), (spectrum, rows) = groups.example(pair.face), groups.example(pair.voice)
-    seen = torch.ones(1, 1, dtype=torch.bool)
-    augment(WindowInputs(picture[None], seen, spectrum, rows), seeds=[0], settings=strengths(config))
-
-
 def identity_of(config: FinetuneConfig, start: Start, store: InputStore, *, device: torch.device) -> dict[str, Any]:
     """Collect everything that the weights depend on; paths are replaced by what lies there."""
     own = settings.as_dict(config, digest_only=True)
@@ -79,9 +66,7 @@ def identity_of(config: FinetuneConfig, start: Start, store: InputStore, *, devi
     media = {clip.id: keeping.source_of(store, clip.id) for part in division for clip in part}
     return {
         "schema": checkpoint.SCHEMA,
-        "config": settings.as_dict(
-            dataclasses.replace(start.config, face_encoder="", voice_encoder=""), digest_only=True
-        ),
+        "config": settings.as_dict(start.config, digest_only=True),
         "corpus": start.corpus.digest(),
         "face": settings.digest(start.pair.face.identity),
         "voice": settings.digest(start.pair.voice.identity),

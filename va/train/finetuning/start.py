@@ -76,6 +76,11 @@ def _from_run(config: FinetuneConfig, corpus: Corpus, device: torch.device) -> S
             f"--from: {run.directory} is an ensemble of {run.members} heads, which do not share their encoders",
             f"Start from one of its members: {', '.join(map(str, run.info['members'][:3]))}.",
         )
+    if any(identity.get("imported") for identity in run.info["encoders"].values()):
+        raise VAError(
+            f"--from: {run.directory} was trained on imported features, and no encoder is known that makes them",
+            "Start from a run on features of 'va extract'.",
+        )
     division, notes = _division_of(run, corpus)
     stage_one = _stage_one(config, run)
     head = dataclasses.replace(
@@ -83,6 +88,10 @@ def _from_run(config: FinetuneConfig, corpus: Corpus, device: torch.device) -> S
         corpus=config.corpus,
         seed=run.config.seed if config.seed is None else config.seed,
         precision="float32",
+        tensorboard=False,
+        face_encoder="",
+        voice_encoder="",
+        prototypes_from="",
         **{name: getattr(config, name) for name in TRAINING},
     )
     if run.config.context:
