@@ -64,8 +64,12 @@ def expand(config: TrainConfig) -> list[TrainConfig]:
     return [replace(config, seed=seed, fold=fold, seeds=(), ensemble=False) for fold in folds for seed in seeds]
 
 
-def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
+def plan(configs: Sequence[TrainConfig], *, trained_here: bool = True) -> list[Planned]:
     """Open what runs need, check that it fits, and name their directories.
+
+    Args:
+        configs: Single runs.
+        trained_here: Whether this machine must have what training takes, e.g. a GPU.
 
     Raises:
         VAError: Corpus or features are missing or do not fit together.
@@ -81,7 +85,8 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
             opened[source] = open_data(config)
         data = opened[source]
         check(config, data)
-        _check_machine(config)
+        if trained_here:
+            _check_machine(config)
         chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
         if chosen not in divided:
             divided[chosen] = divide(config, data)

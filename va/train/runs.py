@@ -38,15 +38,19 @@ class TrialsFailed(VAError):
 
     Args:
         failures: Why, by run directory.
+        of: Run directories of all trials.
     """
 
-    def __init__(self, failures: dict[Path, VAError], *, of: int) -> None:
+    def __init__(self, failures: dict[Path, VAError], *, of: list[Path]) -> None:
         first, error = next(iter(failures.items()))
-        if of == 1:
+        if len(of) == 1:
             super().__init__(error.message, error.hint)
         else:
-            super().__init__(f"{len(failures)} of {of} trials failed, first {first.name}: {error.message}", error.hint)
+            super().__init__(
+                f"{len(failures)} of {len(of)} trials failed, first {first.name}: {error.message}", error.hint
+            )
         self.failures = failures
+        self.directories = of
 
 
 def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path]:
@@ -69,20 +73,20 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
     planned = plan(configs)
     failures: dict[Path, VAError] = {}
     for group in groups(one for one in planned if not checkpoint.is_finished(one.directory)):
-        failures |= _train_group(group, epoch_done)
+        failures |= train_group(group, at_once=group[0].config.stack or fitting(group[0]), epoch_done=epoch_done)
+    directories = [one.directory for one in planned]
     if failures:
-        raise TrialsFailed(failures, of=len(planned))
-    return [one.directory for one in planned]
+        raise TrialsFailed(failures, of=directories)
+    return directories
 
 
-def _train_group(group: list[Planned], epoch_done: EpochDone) -> dict[Path, VAError]:
-    """Train runs of one architecture on one set of features, as many at once as fit."""
+def train_group(group: list[Planned], *, at_once: int, epoch_done: EpochDone) -> dict[Path, VAError]:
+    """Train runs of one architecture on one set of features, so many at once; says which failed, and why."""
     first = group[0]
     device = choose_device(first.config.device)
     clips = [clip for one in group for clip in (*one.division.train, *one.division.selection)]
     pool = load_pool(first.config, first.data, clips, device)
     truths = read_truths(first.data, [clip for one in group for clip in one.division.selection])
-    at_once = first.config.stack or _fitting(first, device)
     failures: dict[Path, VAError] = {}
     for start in range(0, len(group), at_once):
         failures |= _train_stack(group[start : start + at_once], pool, truths, epoch_done)
@@ -187,8 +191,8 @@ def make_head(one: Planned) -> VAHead:
     )
 
 
-def _fitting(one: Planned, device: torch.device) -> int:
-    """Guess how many trials fit into half of the free memory, at least one."""
+def fitting(one: Planned) -> int:
+    """Guess how many trials fit into half of the free memory of their device, at least one."""
     config = one.config
     parameters = sum(parameter.numel() for parameter in make_head(one).parameters())
     cells = cells_in(config.window_s, name="window")
@@ -200,7 +204,7 @@ def _fitting(one: Planned, device: torch.device) -> int:
     needed = 4 * (6 * parameters + config.batch_size * cells * per_step)
     if one.data.tower is not None:
         needed += 4 * context.floats_per_trial(one.data.tower, count=config.context)
-    return max(1, int(free_bytes(device) / 2 / needed))
+    return max(1, int(free_bytes(choose_device(config.device)) / 2 / needed))
 
 
 def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any]:
