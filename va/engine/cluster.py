@@ -39,6 +39,8 @@ _ANSWER_S: Final = 10.0
 _START_S: Final = 120.0
 _QUIET: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Of dead workers, which are nothing to do for the user, it would tell on standard output, where results go.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
     # Ray would end processes when the machine, not only they, runs out of memory; the local engine does not.
     "RAY_memory_monitor_refresh_ms": "0",
     # What Ray is moving to: a task without GPUs sees them all, and does not use them.
