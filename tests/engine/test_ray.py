@@ -215,13 +215,16 @@ def test_an_encoder_that_is_not_there_is_said_as_locally(address: str, corpus: P
 
 def test_a_sweep_trains_the_same_bits_in_the_same_stacks(address: str, small: Small, tmp_path: Path) -> None:
     heads = {"corpus": small.corpus, "features": small.features, "width": 16, "num_heads": 2, "epochs": 3, "stack": 2}
-    heads |= {"centers": (0.66,), "sigmas": (0.3, 0.45), "seeds": (0, 1), "learning_rate": 5e-3, "device": "cpu"}
+    # The second stack fails, both trials of it.
+    heads |= {"centers": (0.66,), "sigmas": (0.3,), "seeds": (0, 1), "learning_rates": (5e-3, 1e30), "device": "cpu"}
     local = sweep.run(SweepConfig(out=tmp_path / "local", **heads), progress=quiet)
     heard: list[tuple[int, int, str]] = []
     config = SweepConfig(out=tmp_path / "ray", engine="ray", ray_address=address, task_cpus=1, **heads)
     remote = sweep.run(config, progress=lambda *line: heard.append(line))
-    names = sorted(path.name for path in (tmp_path / "local" / "runs").iterdir())
-    assert sorted(path.name for path in (tmp_path / "ray" / "runs").iterdir()) == names and len(names) == 4
+    assert len(local["failed"]) == 2
+    names = sorted(file.parent.name for file in (tmp_path / "local" / "runs").glob("*/run.json"))
+    assert sorted(file.parent.name for file in (tmp_path / "ray" / "runs").glob("*/run.json")) == names
+    assert len(names) == 2
     for name in names:
         ours, theirs = tmp_path / "ray" / "runs" / name, tmp_path / "local" / "runs" / name
         assert sorted(path.name for path in ours.iterdir()) == sorted(path.name for path in theirs.iterdir())
@@ -237,6 +240,4 @@ def test_a_sweep_trains_the_same_bits_in_the_same_stacks(address: str, small: Sm
             del trial["seconds"]
     assert remote == local
     done = [line[0] for line in heard]
-    assert done == sorted(done) and done[-1] == 12 and len(done) >= 13, "every epoch of every trial was heard"
-    again = sweep.run(config, progress=quiet)
-    assert again["best"] == remote["best"], "what is finished needs no cluster"
+    assert done == sorted(done) and done[-1] == 12 and len(done) >= 7, "every epoch of both trials was heard"
