@@ -64,12 +64,8 @@ def expand(config: TrainConfig) -> list[TrainConfig]:
     return [replace(config, seed=seed, fold=fold, seeds=(), ensemble=False) for fold in folds for seed in seeds]
 
 
-def plan(configs: Sequence[TrainConfig], *, trained_here: bool = True) -> list[Planned]:
+def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
     """Open what runs need, check that it fits, and name their directories.
-
-    Args:
-        configs: Single runs.
-        trained_here: Whether this machine must have what training takes, e.g. a GPU.
 
     Raises:
         VAError: Corpus or features are missing or do not fit together.
@@ -85,8 +81,6 @@ def plan(configs: Sequence[TrainConfig], *, trained_here: bool = True) -> list[P
             opened[source] = open_data(config)
         data = opened[source]
         check(config, data)
-        if trained_here:
-            _check_machine(config)
         chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
         if chosen not in divided:
             divided[chosen] = divide(config, data)
@@ -102,7 +96,12 @@ def describe(config: TrainConfig) -> str:
     return f"{config.temporal}-{config.fusion if config.modalities == 'both' else config.modalities}"
 
 
-def _check_machine(config: TrainConfig) -> None:
+def check_machine(config: TrainConfig) -> None:
+    """Check that a run can be trained on this machine, and set torch up for it.
+
+    Raises:
+        VAError: TensorBoard or the device is not there, or it cannot do what the settings ask for.
+    """
     if config.tensorboard:
         events.require()
     device = choose_device(config.device)

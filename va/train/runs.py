@@ -24,7 +24,7 @@ from va.train import state as states
 from va.train.config import TrainConfig
 from va.train.data import load_pool, moments, read_truths
 from va.train.loop import Trial
-from va.train.planning import Planned, groups, plan
+from va.train.planning import Planned, check_machine, groups, plan
 from va.train.state import Epoch, TrialState
 
 EpochDone = Callable[[TrainConfig, Epoch], None]
@@ -38,19 +38,15 @@ class TrialsFailed(VAError):
 
     Args:
         failures: Why, by run directory.
-        of: Run directories of all trials.
     """
 
-    def __init__(self, failures: dict[Path, VAError], *, of: list[Path]) -> None:
+    def __init__(self, failures: dict[Path, VAError], *, of: int) -> None:
         first, error = next(iter(failures.items()))
-        if len(of) == 1:
+        if of == 1:
             super().__init__(error.message, error.hint)
         else:
-            super().__init__(
-                f"{len(failures)} of {len(of)} trials failed, first {first.name}: {error.message}", error.hint
-            )
+            super().__init__(f"{len(failures)} of {of} trials failed, first {first.name}: {error.message}", error.hint)
         self.failures = failures
-        self.directories = of
 
 
 def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path]:
@@ -71,22 +67,24 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
         TrialsFailed: Some runs failed on the way; the others are finished.
     """
     planned = plan(configs)
+    for config in configs:
+        check_machine(config)
     failures: dict[Path, VAError] = {}
     for group in groups(one for one in planned if not checkpoint.is_finished(one.directory)):
-        failures |= train_group(group, at_once=group[0].config.stack or fitting(group[0]), epoch_done=epoch_done)
-    directories = [one.directory for one in planned]
+        failures |= train_group(group, at_once=group[0].config.stack, epoch_done=epoch_done)
     if failures:
-        raise TrialsFailed(failures, of=directories)
-    return directories
+        raise TrialsFailed(failures, of=len(planned))
+    return [one.directory for one in planned]
 
 
 def train_group(group: list[Planned], *, at_once: int, epoch_done: EpochDone) -> dict[Path, VAError]:
-    """Train runs of one architecture on one set of features, so many at once; says which failed, and why."""
+    """Train runs of one architecture on one set of features, so many at once, or as fit; says which failed, and why."""
     first = group[0]
     device = choose_device(first.config.device)
     clips = [clip for one in group for clip in (*one.division.train, *one.division.selection)]
     pool = load_pool(first.config, first.data, clips, device)
     truths = read_truths(first.data, [clip for one in group for clip in one.division.selection])
+    at_once = at_once or fitting(first)
     failures: dict[Path, VAError] = {}
     for start in range(0, len(group), at_once):
         failures |= _train_stack(group[start : start + at_once], pool, truths, epoch_done)

@@ -15,7 +15,7 @@ from va.engine.tasks import Stopping
 from va.errors import VAError
 from va.train import checkpoint, runs
 from va.train.config import TrainConfig
-from va.train.planning import Planned, groups, plan
+from va.train.planning import Planned, check_machine, groups, plan
 from va.train.runs import EpochDone, TrialsFailed
 from va.train.state import Epoch
 
@@ -34,7 +34,7 @@ def train(configs: Sequence[TrainConfig], *, engine: EngineSettings, epoch_done:
         VAError: As `runs.train`; or Ray is not installed, or a machine of the cluster cannot do the work.
         TrialsFailed: Some runs failed on the way; the others are finished.
     """
-    planned = plan(configs, trained_here=False)
+    planned = plan(configs)
     directories = [one.directory for one in planned]
     missing = groups(one for one in planned if not checkpoint.is_finished(one.directory))
     if not missing:
@@ -61,18 +61,21 @@ def train(configs: Sequence[TrainConfig], *, engine: EngineSettings, epoch_done:
                 failures |= {one.directory: _lost(ended.lost) for one in stacks[ended.item]}
             failures |= {directory: VAError(*lines) for directory, lines in (ended.result or {}).items()}
     if failures:
-        raise TrialsFailed({one: failures[one] for one in directories if one in failures}, of=directories)
+        raise TrialsFailed({one: failures[one] for one in directories if one in failures}, of=len(directories))
     return directories
 
 
 def fitting(config: TrainConfig, stopping: Stopping) -> int:
     """Say in a worker how many trials like this one fit its device."""
+    check_machine(config)
     (planned,) = plan([config])
     return runs.fitting(planned)
 
 
 def train_stack(configs: Stack, stopping: Stopping) -> dict[Path, tuple[str, str]]:
     """Train a stack in a worker, or go on with it; says which trials failed, and both lines of why."""
+    for config in configs:
+        check_machine(config)
     # One was finished already where its worker was lost between two of their last files.
     planned = [one for one in plan(configs) if not checkpoint.is_finished(one.directory)]
     if not planned:

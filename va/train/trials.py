@@ -5,7 +5,7 @@ from pathlib import Path
 
 from va.engine.config import EngineSettings
 from va.errors import VAError
-from va.train import runs, scaleout
+from va.train import planning, runs, scaleout
 from va.train.config import TrainConfig
 from va.train.state import Epoch
 
@@ -45,7 +45,7 @@ def train_most(
     except runs.TrialsFailed as error:
         if len(error.failures) == len(configs):
             raise
-        directories, failures = error.directories, error.failures
+        directories, failures = [one.directory for one in planning.plan(configs)], error.failures
     everything = sum(config.epochs for config in configs)
     progress(everything, everything, "")
     return directories, failures
