@@ -82,13 +82,14 @@ def of_training(root: Path, epochs: int) -> Callable[[], list[tuple[str, Any]]]:
 
 def time_s(joined: Any, tasks: list[tuple[str, Any]], places: Path, *, workers: int) -> float:
     """Run tasks on so many workers."""
-    work = joined._work
-    joined._work = work.options(num_cpus=2 // workers)  # of the cluster's two: one core is left to nobody
+    from va.engine import tasks as engine
+
+    # Of the cluster's two cores, one worker leaves one to nobody.
+    joined._work = joined._ray.remote(engine.work).options(num_cpus=2 // workers, max_retries=0)
     began = time.perf_counter()
     for ended in joined.run(on_one_core, [(*task, places) for task in tasks], stopping=lambda: False):
         if ended is not None and ended.lost:
             raise SystemExit(ended.lost)
-    joined._work = work
     return time.perf_counter() - began
 
 

@@ -139,6 +139,17 @@ def sweep(small: Small, out: Path, *more: str) -> tuple[object, ...]:
     return "sweep-grid", small.corpus, small.features, "--out", out, *heads, *grid, *more
 
 
+def test_a_signal_ends_a_sweep_and_ray_with_it(small: Small, tmp_path: Path) -> None:
+    with running(*sweep(small, tmp_path, *RAY, "--epochs", 3000, "--patience", 3000)) as process:
+        when(lambda: any(tmp_path.glob("runs/*/log.jsonl")), process)
+        started = set(below(process.pid))
+        os.killpg(process.pid, signal.SIGTERM)
+        _, stderr = process.communicate(timeout=200)
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert "Traceback" not in stderr
+    assert not [process for process in started if Path(f"/proc/{process}/fd").exists()], "Ray is gone"
+
+
 def test_a_worker_killed_while_it_trains_goes_on_to_the_same_bits(small: Small, tmp_path: Path) -> None:
     with running(*sweep(small, tmp_path / "whole")) as process:
         process.communicate(timeout=200)

@@ -312,8 +312,11 @@ def _handlers_kept() -> Iterator[None]:
 @contextlib.contextmanager
 def _leaving_on_sigterm() -> Iterator[None]:
     """Where SIGTERM would end the process at once, let it tidy up first."""
+    told = False
 
     def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
         sys.exit(128 + number)
 
     main = threading.current_thread() is threading.main_thread()
@@ -323,6 +326,10 @@ def _leaving_on_sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, leave)
     try:
         yield
+    except SystemExit:
+        if told:  # on its way through Ray an exit loses its number
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
