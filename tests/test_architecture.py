@@ -46,10 +46,12 @@ ALLOWED = {
     "hub_config": {"settings"},
     "signals": set(),
     "cores": set(),
+    # Where work runs; what the work is, stages tell it.
+    "engine": FOUNDATION | {"cores", "signals"},
     "data": FOUNDATION,
     "model": FOUNDATION,
-    "extract": FOUNDATION | {"data", "model", "device", "weights", "cores"},
-    "train": FOUNDATION | {"data", "model", "device"},
+    "extract": FOUNDATION | {"data", "model", "device", "weights", "cores", "engine"},
+    "train": FOUNDATION | {"data", "model", "device", "engine"},
     # A run's encoders loaded again, and trained on.
     "train.encoding": FOUNDATION | {"data", "extract"},
     "train.finetuning": FOUNDATION | {"data", "model", "device", "extract"},
@@ -88,9 +90,10 @@ HEAVY = {
     "plotly",
     "safetensors",
     "huggingface_hub",
+    "ray",
 }
 STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
-STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "extract", "train", "evaluate")]
+STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "engine", "extract", "train", "evaluate")]
 STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "train.finetune_config", "hub_config"]
 STANDARD_ONLY += ["train.finetuning.tower_config"]
 STANDARD_ONLY += ["evaluate.predict_config", "reproduce_config", "data.check_config"]
@@ -169,16 +172,17 @@ def test_leaves_need_no_torch(name: str) -> None:
     assert "torch" not in {module.split(".")[0] for module in imports_of(tree, top_level_only=False)}
 
 
-def test_only_the_console_imports_rich() -> None:
+@pytest.mark.parametrize(("library", "user"), [("rich", "va.console"), ("ray", "va.engine.cluster")])
+def test_one_module_only_imports_it(library: str, user: str) -> None:
     users = {
         module
         for module, file in MODULES.items()
         if any(
-            name.split(".")[0] == "rich"
+            name.split(".")[0] == library
             for name in imports_of(ast.parse(file.read_text(encoding="utf-8")), top_level_only=False)
         )
     }
-    assert users == {"va.console"}
+    assert users == {user}
 
 
 def test_nothing_can_unpickle() -> None:

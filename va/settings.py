@@ -182,8 +182,9 @@ def as_dict(config: Any, *, digest_only: bool = False) -> dict[str, Any]:
 
 def without_paths(config: Any) -> dict[str, Any]:
     """Turn a config into plain JSON values for a page that is passed on, without the places of this machine."""
-    paths = {setting.key for setting in settings_of(type(config)) if isinstance(getattr(config, setting.name), Path)}
-    return {name: value for name, value in as_dict(config).items() if name not in paths}
+    places = {setting.key for setting in settings_of(type(config)) if isinstance(getattr(config, setting.name), Path)}
+    places |= {"ray_address"}
+    return {name: value for name, value in as_dict(config).items() if name not in places}
 
 
 def digest(values: Mapping[str, Any]) -> str:

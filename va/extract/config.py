@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from va.data.config import require_windows
+from va.engine.config import EngineSettings
 from va.errors import VAError
 from va.settings import argument, outside_digest, require
 
@@ -29,7 +30,7 @@ RUN: Final = "run:"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractConfig:
+class ExtractSettings:
     """What to extract, with which encoders and weights."""
 
     corpus: Path = argument()
@@ -127,6 +128,16 @@ class ExtractConfig:
     def chosen(self) -> tuple[str, ...]:
         """Names of the encoders to run."""
         return self.encoders or PRESETS[self.preset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(EngineSettings, ExtractSettings):
+    """All of it, and where it runs."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        self.check_engine()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,6 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
             opened[source] = open_data(config)
         data = opened[source]
         check(config, data)
-        _check_machine(config)
         chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
         if chosen not in divided:
             divided[chosen] = divide(config, data.corpus)
@@ -94,7 +93,12 @@ def describe(config: TrainConfig) -> str:
     return f"{config.temporal}-{config.fusion if config.modalities == 'both' else config.modalities}"
 
 
-def _check_machine(config: TrainConfig) -> None:
+def check_machine(config: TrainConfig) -> None:
+    """Check that a run can be trained on this machine, and set torch up for it.
+
+    Raises:
+        VAError: TensorBoard or the device is not there, or it cannot do what the settings ask for.
+    """
     if config.tensorboard:
         events.require()
     device = choose_device(config.device)

@@ -25,7 +25,7 @@ from va.train import state as states
 from va.train.config import TrainConfig
 from va.train.data import load_pool, moments, read_truths
 from va.train.loop import Trial
-from va.train.planning import Planned, groups, plan
+from va.train.planning import Planned, check_machine, groups, plan
 from va.train.state import Epoch, TrialState
 
 EpochDone = Callable[[TrainConfig, Epoch], None]
@@ -65,22 +65,24 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
         TrialsFailed: Some runs failed on the way; the others are finished.
     """
     planned = plan(configs)
+    for config in configs:
+        check_machine(config)
     failures: dict[Path, VAError] = {}
     for group in groups(one for one in planned if not checkpoint.is_finished(one.directory)):
-        failures |= _train_group(group, epoch_done)
+        failures |= train_group(group, at_once=group[0].config.stack, epoch_done=epoch_done)
     if failures:
         raise TrialsFailed(failures, of=len(planned))
     return [one.directory for one in planned]
 
 
-def _train_group(group: list[Planned], epoch_done: EpochDone) -> dict[Path, VAError]:
-    """Train runs of one architecture on one set of features, as many at once as fit."""
+def train_group(group: list[Planned], *, at_once: int, epoch_done: EpochDone) -> dict[Path, VAError]:
+    """Train runs of one architecture on one set of features, so many at once, or as fit; says which failed, and why."""
     first = group[0]
     device = choose_device(first.config.device)
     clips = [clip for one in group for clip in (*one.division.train, *one.division.selection)]
     pool = load_pool(first.config, first.data, clips, device)
     truths = read_truths(first.data, [clip for one in group for clip in one.division.selection])
-    at_once = first.config.stack or _fitting(first, device)
+    at_once = at_once or fitting(first)
     failures: dict[Path, VAError] = {}
     for start in range(0, len(group), at_once):
         failures |= _train_stack(group[start : start + at_once], pool, truths, epoch_done)
@@ -185,8 +187,8 @@ def make_head(one: Planned) -> VAHead:
     )
 
 
-def _fitting(one: Planned, device: torch.device) -> int:
-    """Guess how many trials fit into half of the free memory, at least one."""
+def fitting(one: Planned) -> int:
+    """Guess how many trials fit into half of the free memory of their device, at least one."""
     config = one.config
     parameters = sum(parameter.numel() for parameter in make_head(one).parameters())
     cells = cells_in(config.window_s, name="window")
@@ -198,7 +200,7 @@ def _fitting(one: Planned, device: torch.device) -> int:
     needed = 4 * (6 * parameters + config.batch_size * cells * per_step)
     if one.data.tower is not None:
         needed += 4 * context.floats_per_trial(one.data.tower, count=config.context)
-    return max(1, int(free_bytes(device) / 2 / needed))
+    return max(1, int(free_bytes(choose_device(config.device)) / 2 / needed))
 
 
 def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any]:

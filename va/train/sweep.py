@@ -123,7 +123,7 @@ def run(config: SweepConfig, *, progress: Callable[[int, int, str], None]) -> di
         best = max(best, line["ccc_mean"])
         return f"best {trial.select_on} CCC {best:.3f}"
 
-    directories, failures = train_most(trials, progress=progress, say=say)
+    directories, failures = train_most(trials, engine=config, progress=progress, say=say)
     finished, failed = [], []
     for trial, directory in zip(trials, directories, strict=True):
         name = directory.relative_to(config.out).as_posix()
