@@ -12,7 +12,8 @@ import pytest
 
 from va import files
 from va.data import corpus
-from va.data.corpus import Clip, Corpus, Skipped, Truth, dev_identities
+from va.data.corpus import Clip, Corpus, Skipped, Truth
+from va.data.identities import dev_identities
 from va.errors import VAError
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from va.data import labels
 from va.data.labels import read_annotation
 from va.errors import VAError
 
@@ -68,3 +69,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_annotation(tmp_path / "video1.txt")
     with pytest.raises(VAError, match="cannot be read"):
         read_annotation(tmp_path)
+
+
+def test_a_file_of_no_annotations_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "MOST_BYTES", 40)
+    file = tmp_path / "a.txt"
+    file.write_text("valence,arousal\n" + "0.1,0.2\n" * 3)
+    labels.read_annotation(file)
+    file.write_text("valence,arousal\n" + "0.1,0.2\n" * 4)
+    with pytest.raises(VAError, match=r"a\.txt: cannot be an annotation \(it has more than 40 bytes\)"):
+        labels.read_annotation(file)

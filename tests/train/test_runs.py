@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from small_corpus import FRAME_DIM, Small, build, identity
 
-from va.data import corpus as corpora
+from va.data import identities
 from va.data.corpus import Corpus, Truth
 from va.data.features import FeatureStore, Source
 from va.data.windows import WindowSet
@@ -333,6 +333,6 @@ def test_features_of_another_identity_are_refused_at_evaluation(small: Small, tm
 
 def test_dev_is_stable_and_seeded(small: Small) -> None:
     clips = Corpus.load(small.corpus).split("train")
-    first = corpora.dev_identities(clips, fraction=0.3, seed=0)
-    assert first == corpora.dev_identities(clips[::-1], fraction=0.3, seed=0)
-    assert any(corpora.dev_identities(clips, fraction=0.3, seed=seed) != first for seed in range(1, 6))
+    first = identities.dev_identities(clips, fraction=0.3, seed=0)
+    assert first == identities.dev_identities(clips[::-1], fraction=0.3, seed=0)
+    assert any(identities.dev_identities(clips, fraction=0.3, seed=seed) != first for seed in range(1, 6))

@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 
 from va.data.annotation_rows import NOT_A_NUMBER, read_row, uses_decimal_commas
 from va.data.findings import Severity
-from va.data.labels import NO_LABEL
+from va.data.labels import MOST_BYTES, NO_LABEL
 from va.errors import VAError
-
-MOST_BYTES: Final = 64 << 20
-"""Size of the largest annotation that is read: some 4 million frames, more than a day."""
 
 _READABLE: Final = 0.05
 """A text of which a larger share of the lines makes no sense is not understood at all."""

@@ -11,10 +11,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from va import files
 from va.errors import VAError
 
 HEADER: Final = "valence,arousal"
 NO_LABEL: Final = -5.0
+MOST_BYTES: Final = 64 << 20
+"""Of a text: three million lines, a day at 30 frames a second."""
 
 
 def read_annotation(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -30,11 +33,13 @@ def read_annotation(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]
         VAError: Unreadable, a wrong header, or a line that is not two numbers in range; names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        lines = files.read_text(path, largest=MOST_BYTES, encoding="utf-8-sig").rstrip().splitlines()
     except OSError as error:
         raise VAError(f"{path}: cannot be read ({error.strerror})", "Check the path and permissions.") from None
     except UnicodeDecodeError:
         raise VAError(f"{path}: is not UTF-8 text", "An annotation is a text file; is this the right one?") from None
+    except ValueError as error:
+        raise VAError(f"{path}: cannot be an annotation ({error})", "Is this the right file?") from None
     if not lines or lines[0].replace(" ", "").replace('"', "").strip().lower() != HEADER:
         found = lines[0][:60] if lines else "an empty file"
         raise VAError(

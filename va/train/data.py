@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from va import settings
-from va.data import corpus as corpora
-from va.data import features, texttower, windows
+from va.data import features, identities, texttower, windows
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
@@ -143,9 +142,9 @@ def divide(config: TrainConfig, corpus: Corpus) -> Division:
         division = Division(train=everyone, selection=corpus.split("val"))
     else:
         if config.folds:
-            held = corpora.identity_folds(everyone, folds=config.folds)[config.fold]
+            held = identities.identity_folds(everyone, folds=config.folds)[config.fold]
         else:
-            held = corpora.dev_identities(everyone, fraction=config.dev_fraction, seed=config.seed)
+            held = identities.dev_identities(everyone, fraction=config.dev_fraction, seed=config.seed)
         division = Division(
             train=tuple(clip for clip in everyone if clip.identity not in held),
             selection=tuple(clip for clip in everyone if clip.identity in held),
