@@ -27,6 +27,8 @@ from va.version import __version__
 
 SCHEMA: Final = 3
 _HINT: Final = "Give a run directory that 'va train' printed."
+_AGAIN: Final = "Remove that run's folder and train it again."
+_HASHED: Final = ("model.safetensors", "log.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,36 @@ def versions() -> dict[str, str]:
     }
 
 
+def hashes(directory: Path) -> dict[str, str]:
+    """Hash the files that `run.json` stands for, by name, so that a wrong bit in them is noticed."""
+    return {name: files.hash_file(directory / name) for name in _HASHED if (directory / name).is_file()}
+
+
+def require_whole(directory: Path, info: Mapping[str, Any] | None = None, *, only: str = "") -> None:
+    """Check the files of a finished run against the hashes in its `run.json`; runs of earlier versions have none.
+
+    Args:
+        directory: The run's.
+        info: Its `run.json`; None reads it.
+        only: Check this file alone.
+
+    Raises:
+        VAError: One is missing or damaged, or `run.json` is.
+    """
+    info = info or files.read_json(directory / "run.json", what="a finished run", hint=_AGAIN)
+    kept = info.get("files", {})
+    for name in _HASHED:
+        if not isinstance(kept, dict) or name not in kept or (only and name != only):
+            continue
+        file = directory / name
+        try:
+            found = files.hash_file(file)
+        except OSError as error:
+            raise VAError(f"{file}: cannot be read ({error.strerror})", _AGAIN) from None
+        if found != kept[name]:
+            raise VAError(f"{file}: is damaged (its bytes are not those that run.json names)", _AGAIN)
+
+
 def is_finished(directory: Path) -> bool:
     """Say whether a run directory holds a finished run: `run.json` is written last."""
     return (directory / "run.json").is_file()
@@ -134,6 +166,7 @@ def load_run(directory: Path) -> Run:
         raise VAError(f"{directory / 'run.json'}: is malformed ({error!r})", _HINT) from None
     members = len(info["members"])
     file = directory / "model.safetensors"
+    require_whole(directory, info, only=file.name)
     try:
         head.load_state_dict(load_file(file), strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -3,6 +3,7 @@
 Run it as `va train CORPUS FEATURES --out RUNS`. Sweeps, ablations and folds are lists of settings; they all come here.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -63,12 +64,16 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
         The run directories, in the order of `configs`.
 
     Raises:
-        VAError: Corpus or features are missing or do not fit together; nothing is written then.
+        VAError: Corpus or features are missing or do not fit together, or a finished run is damaged; nothing is written
+            then. Or another process trains one of these runs.
         TrialsFailed: Some runs failed on the way; the others are finished.
     """
     planned = plan(configs)
     failures: dict[Path, VAError] = {}
-    for group in groups(one for one in planned if not checkpoint.is_finished(one.directory)):
+    finished = {one.directory for one in planned if checkpoint.is_finished(one.directory)}
+    for directory in sorted(finished):
+        checkpoint.require_whole(directory)
+    for group in groups(one for one in planned if one.directory not in finished):
         failures |= _train_group(group, epoch_done)
     if failures:
         raise TrialsFailed(failures, of=len(planned))
@@ -84,8 +89,13 @@ def _train_group(group: list[Planned], epoch_done: EpochDone) -> dict[Path, VAEr
     truths = read_truths(first.data, [clip for one in group for clip in one.division.selection])
     at_once = first.config.stack or _fitting(first, device)
     failures: dict[Path, VAError] = {}
-    for start in range(0, len(group), at_once):
-        failures |= _train_stack(group[start : start + at_once], pool, truths, epoch_done)
+    with contextlib.ExitStack() as held:
+        # Two processes would write in turns, and one that is killed would leave its own half in the other's run.
+        for directory in sorted({one.directory for one in group}):
+            held.enter_context(files.alone(directory, doing="trained"))
+        left = [one for one in group if not checkpoint.is_finished(one.directory)]  # another one may have finished some
+        for start in range(0, len(left), at_once):
+            failures |= _train_stack(left[start : start + at_once], pool, truths, epoch_done)
     return failures
 
 
@@ -229,5 +239,6 @@ def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any
         "seconds": {name: round(spent, 3) for name, spent in trial.seconds.items()},
         "trained_together": together,
         "device": str(choose_device(one.config.device)),
+        "files": checkpoint.hashes(one.directory),
         "versions": checkpoint.versions(),
     }

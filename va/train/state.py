@@ -5,6 +5,7 @@ stack have finished, a smaller stack is built from those of the others. So resum
 """
 
 import contextlib
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from va.errors import VAError
 NAME: Final = "state.safetensors"
 PREVIOUS: Final = "previous.safetensors"
 """The state one epoch before, for a stack that was killed while it saved its trials one after the other."""
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 class Epoch(TypedDict):
@@ -81,7 +82,7 @@ def save(state: TrialState, directory: Path) -> None:
     text = json.dumps(counts | {"best_score": state.best_score, "log": state.log})
     with files.replacing(directory / NAME) as temporary:
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        temporary.write_bytes(to_bytes(kept, metadata={"state": text}))
+        temporary.write_bytes(to_bytes(kept, metadata={"state": text, "blake2b": _checksum(text, kept)}))
         with contextlib.suppress(FileNotFoundError):
             (directory / NAME).replace(directory / PREVIOUS)
 
@@ -120,10 +121,13 @@ def _read(file: Path) -> TrialState | None:
         return None
     try:
         with safe_open(file, framework="pt") as opened:
-            counts: dict[str, Any] = json.loads(opened.metadata()["state"])
+            metadata = opened.metadata()
+            counts: dict[str, Any] = json.loads(metadata["state"])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
         if counts.pop("schema") != SCHEMA:
             raise ValueError("another version wrote it")
+        if metadata["blake2b"] != _checksum(metadata["state"], tensors):
+            raise ValueError("its bytes are not those that were written")
         return TrialState(
             weights=_group(tensors, "weights"),
             moments=_group(tensors, "moments"),
@@ -147,6 +151,15 @@ def discard(directory: Path) -> None:
 def new_generator(seed: int, device: torch.device) -> Tensor:
     """Give the state of a fresh generator of a device."""
     return torch.Generator(device).manual_seed(seed).get_state()
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    """Hash text and tensors: a wrong bit in them would go on learning unnoticed."""
+    found = hashlib.blake2b(text.encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
