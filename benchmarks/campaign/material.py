@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from campaign import looking
@@ -64,6 +65,7 @@ def _watched(child: Child, command: Command, out: Path) -> int:
     units = 0
     while child.poll() is None:
         units = max(units, command.units(out, child.stderr()))
+        time.sleep(0.004)
     _undisturbed(child)
     return max(units, command.units(out, child.stderr()))
 

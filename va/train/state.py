@@ -78,11 +78,18 @@ def save(state: TrialState, directory: Path) -> None:
     groups = {"weights": state.weights, "moments": state.moments, "ema": state.ema}
     tensors = {f"{group}/{name}": tensor for group, found in groups.items() for name, tensor in found.items()}
     tensors |= {"order": state.order, "dropout": state.dropout}
-    counts = {"schema": SCHEMA, "steps": state.steps, "epoch": state.epoch, "best_epoch": state.best_epoch}
-    text = json.dumps(counts | {"best_score": state.best_score, "log": state.log})
+    counts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "steps": state.steps,
+        "epoch": state.epoch,
+        "best_epoch": state.best_epoch,
+    }
+    counts |= {"best_score": state.best_score, "log": state.log}
     with files.replacing(directory / NAME) as temporary:
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        temporary.write_bytes(to_bytes(kept, metadata={"state": text, "blake2b": _checksum(text, kept)}))
+        # One entry, because the library writes several in any order.
+        text = json.dumps(counts | {"blake2b": _checksum(counts, kept)})
+        temporary.write_bytes(to_bytes(kept, metadata={"state": text}))
         with contextlib.suppress(FileNotFoundError):
             (directory / NAME).replace(directory / PREVIOUS)
 
@@ -121,13 +128,13 @@ def _read(file: Path) -> TrialState | None:
         return None
     try:
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata()
-            counts: dict[str, Any] = json.loads(metadata["state"])
+            counts: dict[str, Any] = json.loads(opened.metadata()["state"])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-        if counts.pop("schema") != SCHEMA:
+        if counts["schema"] != SCHEMA:
             raise ValueError("another version wrote it")
-        if metadata["blake2b"] != _checksum(metadata["state"], tensors):
+        if counts.pop("blake2b") != _checksum(counts, tensors):
             raise ValueError("its bytes are not those that were written")
+        del counts["schema"]
         return TrialState(
             weights=_group(tensors, "weights"),
             moments=_group(tensors, "moments"),
@@ -153,9 +160,9 @@ def new_generator(seed: int, device: torch.device) -> Tensor:
     return torch.Generator(device).manual_seed(seed).get_state()
 
 
-def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
-    """Hash text and tensors: a wrong bit in them would go on learning unnoticed."""
-    found = hashlib.blake2b(text.encode(), digest_size=16)
+def _checksum(counts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Hash counts and tensors: a wrong bit in them would go on learning unnoticed."""
+    found = hashlib.blake2b(json.dumps(counts).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
