@@ -177,11 +177,7 @@ class Case:
         found = looking.readable(self.out)
         self.outcome.wrong += self.reference.wrong(found)
         if self.keeps and self.hit:
-            now = self.command.units(self.out, "")
-            if self.command.children:
-                now = sum("/" in name and name.count("/") == 1 for name in found if not name.endswith(".json"))
-            if self.command.name != "evaluate":
-                self.outcome.lost += max(0, self._before - now)
+            self.outcome.lost += max(0, self._before - self.command.kept(self.out, found))
 
     def disturb(self, fault: Callable[["Case"], None]) -> bool:
         """Bring a fault about, look at what it leaves, and take it away; False when nothing is left to disturb."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from campaign import looking
+
 HEAD: Final = ("--device", "cpu", "--width", "16", "--num-heads", "2", "--learning-rate", "3e-3")
 TINY: Final = ("--temporal", "tcn", "--ema", "0.9", "--schedule", "cosine", *HEAD)
 
@@ -18,7 +20,8 @@ class Command:
         name: Its row in the table.
         needs: Folders of the material that it reads.
         argv: Arguments, given the folder of the inputs and that of the outputs.
-        units: Counts the pieces of work that can be seen in the output folder and in what was said; never falls.
+        units: Counts the pieces of work that can be seen in the output folder and in what was said.
+        kept: Counts the same pieces in the output folder and in what is readable there after the process has ended.
         inputs: Patterns of files that it reads and that may be damaged, below the inputs.
         outputs: Patterns of its files that may be damaged between two runs, below the outputs.
         blind: Inputs in which a wrong bit cannot be told from another input.
@@ -30,6 +33,7 @@ class Command:
     needs: tuple[str, ...]
     argv: Callable[[Path, Path], list[str]]
     units: Callable[[Path, str], int]
+    kept: Callable[[Path, dict[str, str]], int]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     blind: tuple[str, ...] = ()
@@ -55,10 +59,10 @@ class Commits:
         return len([name for name in self.seen if name.startswith(str(out))])
 
 
-def epochs(pattern: str) -> Callable[[Path, str], int]:
+def epochs(pattern: str) -> Callable[[Path, object], int]:
     """Count the lines of logs."""
 
-    def count(out: Path, said: str) -> int:
+    def count(out: Path, other: object = None) -> int:
         found = 0
         for file in out.glob(pattern):
             found += file.read_bytes().count(b"\n")
@@ -86,6 +90,9 @@ def _train(*more: str) -> Callable[[Path, Path], list[str]]:
     return argv
 
 
+NOTHING: Final = 1 << 20
+"""More than can be lost: a command that is done again as a whole keeps nothing."""
+
 RUN: Final = ("*/model.safetensors", "*/log.jsonl", "*/run.json", "*/state.safetensors", "*/previous.safetensors")
 CACHED: Final = ("small/corpus.json", "small/labels/*.npz", "small/features/*/clips/*.h5", "small/features/*/shards/*")
 
@@ -100,6 +107,7 @@ COMMANDS: Final = {
                 *("--readers", "2", "--shard-mb", "0.02"),
             ],
             units=Commits(),
+            kept=lambda out, found: looking.values(found),
             inputs=("media/corpus.json", "media/**/*.mp4"),
             outputs=("*/shards/*.h5", "*/clips/*.h5", "*/identity.json", "*/prototypes*"),
             blind=(".mp4",),
@@ -110,6 +118,7 @@ COMMANDS: Final = {
             needs=("small",),
             argv=_train("--epochs", "20", "--patience", "20"),
             units=epochs("*/log.jsonl"),
+            kept=epochs("*/log.jsonl"),
             inputs=CACHED,
             outputs=RUN,
             mend=("--no-resume",),
@@ -119,6 +128,7 @@ COMMANDS: Final = {
             needs=("small",),
             argv=_train("--epochs", "8", "--patience", "8", "--seeds", "0,1,2", "--ensemble"),
             units=epochs("*/log.jsonl"),
+            kept=epochs("*/log.jsonl"),
             inputs=CACHED,
             outputs=RUN,
             mend=("--no-resume",),
@@ -132,6 +142,7 @@ COMMANDS: Final = {
                 *("--epochs", "6", "--patience", "6"),
             ],
             units=epochs("runs/*/log.jsonl"),
+            kept=epochs("runs/*/log.jsonl"),
             inputs=CACHED,
             outputs=(*(f"runs/{pattern}" for pattern in RUN), "results.json", "index.html"),
         ),
@@ -143,6 +154,7 @@ COMMANDS: Final = {
                 *("--corpus", str(given / "small"), "--features", str(given / "small/features")),
             ],
             units=Steps(),
+            kept=lambda out, found: NOTHING,
             inputs=(*CACHED, "runs/*/model.safetensors", "runs/*/model.safetensors", "runs/*/run.json"),
             outputs=("metrics.json", "predictions.csv", "predictions.h5", "index.html"),
         ),

@@ -9,6 +9,9 @@ from typing import Any, Final
 
 _VARYING: Final = ("created", "seconds", "trained_together", "path", "corpus_path", "elapsed_s")
 _TIME: Final = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z| UTC)?|\d+ s in a stack of \d+")
+VALUE: Final = "clip "
+"""Marks values in names."""
+
 STATES: Final = {"previous.safetensors": "state.safetensors"}
 """Files that are renamed ones."""
 
@@ -19,15 +22,33 @@ def readable(root: Path) -> dict[str, str]:
     Values are named `folder/name of clip`. What cannot be trusted has the hash "damaged".
     """
     found: dict[str, str] = {}
-    stores = [file.parent for file in root.rglob("identity.json")]
-    for directory in stores:
-        found |= {f"{directory.relative_to(root)}/{name}": value for name, value in _values(directory).items()}
+    stores = [file.parent for file in root.rglob("identity.json") if (file.parent / "shards").is_dir()]
+    stores += [file.parent for file in root.rglob("identity.json") if is_store(file.parent)]
+    for directory in set(stores):
+        found |= {f"{directory.relative_to(root)}/{VALUE}{name}": value for name, value in _values(directory).items()}
     for file in sorted(root.rglob("*")):
         inside = any(store in file.parents for store in stores)
         # A clip's record of failure is not work.
         if not file.name.startswith(".") and file.parent.name != "failures" and not inside and file.is_file():
             found[str(file.relative_to(root))] = hash_of(file)
     return found
+
+
+def values(found: dict[str, str]) -> int:
+    """Count the values of clips in what is readable."""
+    return sum(Path(name).name.startswith(VALUE) for name in found)
+
+
+def is_store(directory: Path) -> bool:
+    """Say whether a folder is a feature store that opens."""
+    from va.data.features import FeatureStore
+    from va.errors import VAError
+
+    try:
+        FeatureStore(directory)
+    except VAError:
+        return False
+    return True
 
 
 def hash_of(file: Path) -> str:
