@@ -117,8 +117,13 @@ def alone(directory: Path, *, doing: str) -> Iterator[None]:
             ) from None
         except OSError as error:
             raise cannot_write(directory, error) from error
-        held.callback(path.unlink, missing_ok=True)  # first, then the lock goes
+        held.callback(_remove_if_possible, path)  # first, then the lock goes
         yield
+
+
+def _remove_if_possible(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder that may not be written in any more
+        path.unlink()
 
 
 def _lock_now(descriptor: int) -> None:
@@ -157,6 +162,20 @@ def sweep(directory: Path, *, older_than_s: float) -> None:
         with contextlib.suppress(OSError):  # another process may sweep too
             if time.time() - file.stat().st_mtime > older_than_s:
                 file.unlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        VAError: It is, and cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise VAError(
+            f"{path}: cannot be removed ({error.strerror or error})", "Check the permissions of its folder."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

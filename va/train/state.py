@@ -114,12 +114,15 @@ def step_back(directory: Path, *, epoch: int) -> TrialState | None:
         The state before it; None, with nothing changed, when that is not there.
 
     Raises:
-        VAError: It is damaged or of another version.
+        VAError: It is damaged or of another version, or the folder cannot be written in.
     """
     found = _read(directory / PREVIOUS)
     if found is None or found.epoch != epoch - 1:
         return None
-    (directory / PREVIOUS).replace(directory / NAME)
+    try:
+        (directory / PREVIOUS).replace(directory / NAME)
+    except OSError as error:
+        raise files.cannot_write(directory / NAME, error) from error
     return found
 
 
@@ -152,7 +155,7 @@ def _read(file: Path) -> TrialState | None:
 def discard(directory: Path) -> None:
     """Remove the states of a finished run: its weights are kept elsewhere, and these are six times their size."""
     for name in (NAME, PREVIOUS):
-        (directory / name).unlink(missing_ok=True)
+        files.remove(directory / name)
 
 
 def new_generator(seed: int, device: torch.device) -> Tensor:
