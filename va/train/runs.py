@@ -20,6 +20,7 @@ from va.data.windows import WindowSet
 from va.device import choose_device, free_bytes
 from va.errors import VAError
 from va.model.head import VAHead
+from va.model.text import RegionTexts
 from va.train import checkpoint, context, events, loop
 from va.train import state as states
 from va.train.config import TrainConfig
@@ -87,6 +88,7 @@ def _train_group(group: list[Planned], epoch_done: EpochDone) -> dict[Path, VAEr
     clips = [clip for one in group for clip in (*one.division.train, *one.division.selection)]
     pool = load_pool(first.config, first.data, clips, device)
     truths = read_truths(first.data, [clip for one in group for clip in one.division.selection])
+    texts = context.load(first.data.tower, pool.device) if first.data.tower is not None else None
     at_once = first.config.stack or _fitting(first, device)
     failures: dict[Path, VAError] = {}
     with contextlib.ExitStack() as held:
@@ -95,12 +97,16 @@ def _train_group(group: list[Planned], epoch_done: EpochDone) -> dict[Path, VAEr
             held.enter_context(files.alone(directory, doing="trained"))
         left = [one for one in group if not checkpoint.is_finished(one.directory)]  # another one may have finished some
         for start in range(0, len(left), at_once):
-            failures |= _train_stack(left[start : start + at_once], pool, truths, epoch_done)
+            failures |= _train_stack(left[start : start + at_once], pool, truths, epoch_done, texts)
     return failures
 
 
 def _train_stack(
-    planned: list[Planned], pool: WindowSet, truths: dict[str, Truth], epoch_done: EpochDone
+    planned: list[Planned],
+    pool: WindowSet,
+    truths: dict[str, Truth],
+    epoch_done: EpochDone,
+    texts: RegionTexts | None,
 ) -> dict[Path, VAError]:
     trials = [make_trial(one, pool) for one in planned]
     _align(trials, planned, pool)
@@ -121,8 +127,6 @@ def _train_stack(
             event_logs[id(trial)].add(state.log[-1])
         epoch_done(trial.config, state.log[-1])
 
-    tower = planned[0].data.tower
-    texts = context.load(tower, pool.device) if tower is not None else None
     loop.fit(trials, pool, truths, make_head(planned[0]), epoch_done=keep, texts=texts)
     for trial, one in zip(trials, planned, strict=True):
         if trial.failure is None:
