@@ -37,17 +37,12 @@ EVERY_COLD = 10
 KINDS = {**kinds.WHILE, **BETWEEN}
 LIBRARIES = ("va.cli", "va.extract.pipeline", "va.train.ensemble", "va.train.sweep", "va.evaluate.score")
 LIBRARIES += ("va.evaluate.summary", "va.evaluate.pages.sweep_page")
-OF_EXTRACT = ("SIGKILL of a reader", "va verify beside it")
+OF = {"SIGKILL of a reader": ("extract", "finetune"), "va verify beside it": ("extract",)}
 
 
 def pairs(only: str) -> list[tuple[str, str]]:
     """List the commands with the faults that they can have; `only` is COMMAND, :KIND or COMMAND:KIND, by commas."""
-    found = [
-        (command, kind)
-        for kind in KINDS
-        for command in COMMANDS
-        if kind not in OF_EXTRACT or COMMANDS[command].children
-    ]
+    found = [(command, kind) for kind in KINDS for command in COMMANDS if command in OF.get(kind, tuple(COMMANDS))]
     if not only:
         return found
     wanted = [part.partition(":")[::2] for part in only.split(";")]

@@ -114,6 +114,7 @@ class Case:
         self.hit = False
         self.keeps = True  # what was done before the fault must be there after it
         self.more: tuple[str, ...] = ()
+        self.refused = ""  # a file that was damaged, and that a command would not use
         self._count = 0
         self._before = 0
         shutil.rmtree(folder, ignore_errors=True)
@@ -175,7 +176,7 @@ class Case:
     def look(self) -> None:
         """Compare what is readable with what was there undisturbed, and nothing may be lost."""
         found = looking.readable(self.out)
-        self.outcome.wrong += self.reference.wrong(found)
+        self.outcome.wrong += [name for name in self.reference.wrong(found) if name != self.refused]
         if self.keeps and self.hit:
             self.outcome.lost += max(0, self._before - self.command.kept(self.out, found))
 

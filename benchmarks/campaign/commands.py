@@ -26,7 +26,6 @@ class Command:
         outputs: Patterns of its files that may be damaged between two runs, below the outputs.
         blind: Inputs in which a wrong bit cannot be told from another input.
         mend: Arguments to add when a damaged output was refused; None where the folder is to be removed.
-        children: It has processes of its own.
     """
 
     name: str
@@ -38,7 +37,6 @@ class Command:
     outputs: tuple[str, ...]
     blind: tuple[str, ...] = ()
     mend: tuple[str, ...] | None = None
-    children: bool = False
 
     def pick(self, patterns: tuple[str, ...], root: Path, rng: random.Random) -> Path | None:
         """Draw a pattern that has files, then one of them; None where nothing is there."""
@@ -111,7 +109,6 @@ COMMANDS: Final = {
             inputs=("media/corpus.json", "media/**/*.mp4"),
             outputs=("*/shards/*.h5", "*/clips/*.h5", "*/identity.json", "*/prototypes*"),
             blind=(".mp4",),
-            children=True,
         ),
         Command(
             name="train",

@@ -71,6 +71,7 @@ def _damage(way: Callable[[Path, random.Random], None], case: Case) -> None:
     if of_input:
         case.undo.append(partial(shutil.copy2, kept, file))
     elif code and way is not hide:  # do what is said
+        case.refused = str(file.relative_to(root))
         said = " ".join(case.outcome.told)
         if "--no-resume" in said:
             case.more = ("--no-resume",)
@@ -79,10 +80,10 @@ def _damage(way: Callable[[Path, random.Random], None], case: Case) -> None:
 
 
 def _remove(case: Case, file: Path) -> None:
-    """Remove the folder of a run that was refused."""
-    folder = file.parent
-    if folder not in (case.out, case.out.parent):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folder of a run that was refused, or what cannot be used in another folder."""
+    folders = [folder for folder in file.parents if case.out in folder.parents]
+    runs = [folder for folder in folders if (folder / "run.json").exists()]
+    shutil.rmtree(runs[0] if runs else file.parent, ignore_errors=True)
 
 
 def _silent(case: Case, where: str) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from campaign.case import Case
 
-DISK: Final = "24m"
+DISK: Final = "96m"
 AGAIN: Final = 3
 YEARS_S: Final = 10 * 365.25 * 86400
 
@@ -71,9 +71,11 @@ def full_disk(case: Case) -> None:
     child = case.start()
     case.await_instant(child)
     filler = case.out / ".filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(b"\0" * 4096):
-            pass
+    with filler.open("wb", buffering=0) as file:
+        for block in (b"\0" * 65536, b"\0" * 4096):
+            with contextlib.suppress(OSError):
+                while file.write(block):
+                    pass
     case.undo.append(lambda: filler.unlink(missing_ok=True))
     case.settle(child)
     if child.code and not case.outcome.told:
