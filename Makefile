@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench fuzz clean
 
 install: $(BIN)/va
 
@@ -29,6 +29,14 @@ bench: install
 	$(BIN)/python benchmarks/region_term.py demo/corpus demo/features --out demo/region_term
 	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/train.py
 	GOMP_SPINCOUNT=2000 $(BIN)/python benchmarks/sweep.py
+
+# Optional: atheris is no dependency of the tests. A minute each; FUZZ_S changes that.
+FUZZ_S ?= 60
+fuzz: install
+	$(BIN)/pip install 'atheris>=3,<4'
+	$(BIN)/python tests/fuzz/labels.py -max_total_time=$(FUZZ_S)
+	$(BIN)/python tests/fuzz/manifest.py -max_total_time=$(FUZZ_S)
+	$(BIN)/python benchmarks/fuzz_media.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -36,7 +36,7 @@ from campaign.damage import BETWEEN
 EVERY_COLD = 10
 KINDS = {**kinds.WHILE, **BETWEEN}
 LIBRARIES = ("va.cli", "va.extract.pipeline", "va.train.ensemble", "va.train.sweep", "va.evaluate.score")
-LIBRARIES += ("va.evaluate.summary", "va.evaluate.pages.sweep_page")
+LIBRARIES += ("va.evaluate.summary", "va.evaluate.pages.sweep_page", "va.train.finetuning.finetune")
 OF = {"SIGKILL of a reader": ("extract", "finetune"), "va verify beside it": ("extract",)}
 
 

@@ -36,7 +36,10 @@ class Hub:
 
 
 def sha_of(branch: dict[str, bytes]) -> str:
-    return hashlib.sha1(repr(sorted(branch.items())).encode()).hexdigest()
+    state = hashlib.sha1()
+    for name, content in sorted(branch.items()):
+        state.update(f"{name} {len(content)} ".encode() + content)
+    return state.hexdigest()
 
 
 @contextlib.contextmanager

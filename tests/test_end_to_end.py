@@ -3,18 +3,24 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import watched
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ROOT.parent / "shared" / "clips"
 
 
+UNPICKLED = Path(tempfile.mkdtemp()) / "log"
+"""What the commands of this file unpickle; those of `watched` end at the first that did not come through a pipe."""
+
+
 def va(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     command = [sys.executable, "-m", "va.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=watched.environment(UNPICKLED))
     if check:
         assert done.returncode == 0, done.stderr
     return done
@@ -58,6 +64,13 @@ def test_the_demo_says_that_it_is_one(demo: Path) -> None:
     metrics = json.loads((demo / "report" / "both" / "metrics.json").read_text())
     assert metrics["is_demo"] is True
     assert "Demo encoders on a synthetic corpus" in (demo / "report" / "both" / "index.html").read_text()
+
+
+def test_nothing_was_unpickled_but_what_multiprocessing_sends_itself(demo: Path) -> None:
+    """Drawing, extraction, training, evaluation and prediction, in all their processes (`test_pickle.py`)."""
+    seen = watched.lines(UNPICKLED)
+    assert {line["what"] for line in seen} > {"pickle.load", "find_class va.extract.reading.serve"}
+    assert all(line["allowed"] for line in seen)
 
 
 def test_the_stages_by_hand_reuse_what_the_demo_made(demo: Path, tmp_path: Path) -> None:

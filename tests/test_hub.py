@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from fake_hub import Hub
+from hostile import leaks
 from huggingface_hub import HfApi
 from small_corpus import Small, small
 
@@ -257,7 +258,14 @@ def test_what_cannot_have_been_verified_is_not_stated(run: Path, tmp_path: Path)
 
 def test_a_head_with_learned_context_says_so(run: Path) -> None:
     info = hub_pack.shareable(json.loads((run / "run.json").read_text()))
-    written = {"counts": info["counts"], "repo_id": "me/head", "license_name": "", "report": None, "verified": False}
+    written = {
+        "counts": info["counts"],
+        "repo_id": "me/head",
+        "license_name": "",
+        "report": None,
+        "verified": False,
+        "encoder_bytes": 0,
+    }
     plain = hub_card.write(info, **written)
     assert "| context | 0 |" in plain and "learned vector" not in plain
     info["config"]["context"] = 4
@@ -335,7 +343,13 @@ def test_names_cannot_break_the_card(run: Path, tmp_path: Path) -> None:
     report = json.loads(write_metrics(tmp_path, run.name, corpus=HOSTILE).joinpath("metrics.json").read_text())
     counts = {"train": 1, "selection": 1}
     card = hub_card.write(
-        info, counts=counts, repo_id="me/head", license_name='x"\nevil: 1', report=report, verified=False
+        info,
+        counts=counts,
+        repo_id="me/head",
+        license_name='x"\nevil: 1',
+        report=report,
+        verified=False,
+        encoder_bytes=0,
     )
     found = header(card)
     assert sorted(found) == ["library_name", "license", "model-index", "tags"]
@@ -343,6 +357,21 @@ def test_names_cannot_break_the_card(run: Path, tmp_path: Path) -> None:
     body = card.split("---\n", 2)[2]
     assert "<script>" not in body
     assert "\n# <" not in body and not re.search(r"^---$", body, re.MULTILINE)
+
+
+def test_every_text_of_a_run_stays_text_in_the_card(run: Path, tmp_path: Path) -> None:
+    """The hub shows a card's HTML, so that a run from elsewhere must not bring any."""
+    info = hub_pack.shareable(json.loads((run / "run.json").read_text()))
+    report = json.loads(write_metrics(tmp_path, run.name).joinpath("metrics.json").read_text())
+
+    def body(both: tuple[dict[str, Any], dict[str, Any]]) -> str:
+        counts = {"train": 1, "selection": 1}
+        named = {"repo_id": "me/head", "license_name": "mit", "verified": False}
+        card = hub_card.write(both[0], counts=counts, report=both[1], **named).split("---\n", 2)[2]
+        return re.sub(r"`[^`\n]*`", lambda code: code[0].replace("<", "&lt;"), card)  # as Markdown shows code
+
+    found, shown = leaks([info, report], lambda both: body(tuple(both)))
+    assert (found, shown >= 5) == ([], True)
 
 
 # --- there and back

@@ -45,6 +45,9 @@ class Sample:
     weights: Path | None = outside_digest(default=None)  # noqa: RUF009
     """A local file."""
 
+    start: Path | None = outside_digest(default=None, spelled="from")  # noqa: RUF009
+    """Where to begin."""
+
     def __post_init__(self) -> None:
         require(self.epochs > 0, option="--epochs", value=self.epochs, expected="at least 1")
 
@@ -127,6 +130,21 @@ def test_file_wins_over_default_and_flag_over_file(tmp_path: Path) -> None:
     assert resolved(file, epochs="4", rate=None).rate == 2.0
     # A flag that equals the default must win too.
     assert resolved(file, epochs="15").epochs == 15
+
+
+def test_a_setting_may_be_spelled_like_a_word_of_python(tmp_path: Path) -> None:
+    assert resolved(toml(tmp_path, '[sample]\nfrom = "there"\n')).start == Path("there")
+    assert resolved(start="here").start == Path("here")
+    assert settings.as_dict(resolved(start="here"))["from"] == "here"
+    with pytest.raises(VAError, match="--from: 3 is not a valid value"):
+        resolved(start=3)
+    with pytest.raises(VAError, match="no setting named 'start'"):
+        resolved(toml(tmp_path, '[sample]\nstart = "there"\n'))
+    app = typer.Typer()
+    found: list[Sample] = []
+    options.stage(app, "sample", Sample)(found.append)
+    assert CliRunner().invoke(app, ["x", "--from", "there"]).exit_code == 0
+    assert found[0].start == Path("there")
 
 
 def test_a_positional_setting_can_come_from_the_file(tmp_path: Path) -> None:
@@ -234,7 +252,7 @@ def test_as_dict_gives_plain_json_values() -> None:
     assert plain["source"] == "a/b"
     assert plain["names"] == ["x", "y"]
     assert plain["weights"] is None
-    assert set(plain) == {setting.name for setting in settings.settings_of(Sample)}
+    assert set(plain) == {setting.key for setting in settings.settings_of(Sample)}
     assert "source" not in settings.as_dict(Sample(source=Path("a")), digest_only=True)
 
 

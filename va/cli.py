@@ -1,5 +1,6 @@
 """The command `va`: its commands in one group, and what becomes of errors. The commands are in `va/commands`."""
 
+import os
 import sys
 from typing import Annotated, Any, Final
 
@@ -26,7 +27,7 @@ app.add_typer(reproduction.reproduce_app, name="reproduce")
 
 _ORDER: Final = (
     *("demo", "doctor", "extract", "verify", "prompts", "import-features"),
-    *("train", "sweep-grid", "ablate", "compare-encoders", "evaluate", "predict", "push"),
+    *("train", "finetune", "sweep-grid", "ablate", "compare-encoders", "evaluate", "predict", "push"),
 )
 """Commands as help lists them: in the order of the work, not of the files that they stand in."""
 app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""))
@@ -40,6 +41,7 @@ _INTERRUPTED: Final = 128 + 2
 
 def main() -> None:
     """Run the command line; a user's mistake becomes two lines and exit code 1 or 2, never a traceback."""
+    os.environ["HDF5_PLUGIN_PATH"] = "::"  # HDF5's word for "load no plugin": va's files need none
     try:
         status = app(standalone_mode=False)
     except VAError as error:

@@ -6,16 +6,33 @@ Stages know nothing of it: they report through callbacks. Without a terminal the
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _out = Console(highlight=False, emoji=False)
 _err = Console(stderr=True, highlight=False, emoji=False)
+_errors = Console(stderr=True, highlight=False, emoji=False)
 _SILENCE_S = 600.0
+
+_UNSEEN: Final = (*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F))
+_UNSEEN_TOO: Final = (*range(0x2066, 0x206A), 0x061C, 0xFEFF, *range(0xD800, 0xE000))
+_SHOWN: Final = {code: repr(chr(code))[1:-1] for code in (*_UNSEEN, *_UNSEEN_TOO) if chr(code) != "\t"}
+"""What moves the cursor, colours, clears, rings, begins a line, turns the direction of writing, or cannot be written at
+all: each is shown as Python spells it, so that a name in a manifest from elsewhere forges nothing on the screen."""
+
+
+def escape(text: str) -> str:
+    """Give a text as one line that a terminal shows as it is."""
+    return escape_markup(text.translate(_SHOWN))
+
+
+def hush() -> None:
+    """Print nothing from now on but errors: of several processes that do one thing, one reports."""
+    _out.quiet = _err.quiet = True
 
 
 def say(text: str) -> None:
@@ -30,8 +47,8 @@ def note(text: str) -> None:
 
 def error(message: str, hint: str) -> None:
     """Print the two lines of an error."""
-    _err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
-    _err.print(f"[bold]fix:[/] {escape(hint)}", soft_wrap=True)
+    _errors.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    _errors.print(f"[bold]fix:[/] {escape(hint)}", soft_wrap=True)
 
 
 def settings(title: str, values: dict[str, Any]) -> None:
@@ -55,7 +72,7 @@ def progress(title: str, *, quiet: bool = False, estimate: bool = True) -> Itera
     columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn()]
     columns += [TimeRemainingColumn()] if estimate else []
     columns += [TextColumn("[dim]{task.fields[what]}")]
-    if quiet:
+    if quiet or _err.quiet:
         yield lambda *_: None
         return
     if not _err.is_terminal:

@@ -33,6 +33,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def be_deterministic(device: torch.device) -> None:
+    """Let a GPU use only algorithms that give the same bits again; on a CPU they all do."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+
+
 def free_bytes(device: torch.device) -> float:
     """Say how much memory could be taken on a device without paging, in bytes."""
     if device.type == "cuda":

@@ -9,11 +9,12 @@ class VAError(Exception):
     """What is wrong, with which file or option, and what to do next.
 
     Args:
-        message: One line: what is wrong, naming the file, key or option.
+        message: One line: what is wrong, naming the file, key or option. Lines of a library's text become one.
         hint: One line: what the user can do about it.
     """
 
     def __init__(self, message: str, hint: str) -> None:
+        message = " ".join(message.splitlines())
         super().__init__(f"{message}\n{hint}")
         self.message = message
         self.hint = hint

@@ -3,18 +3,33 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import secrets
 import time
-from collections.abc import Iterator
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from va.errors import VAError
 
 _HASH_BLOCK = 1 << 20
 _LONGEST_NAME = 120  # leaves room for suffixes under the usual limit of 255 bytes
+_RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789"})
+"""Names that Windows, and its shares, keep for devices, whatever suffix follows."""
+
+LARGEST_JSON: Final = 64 << 20
+"""Bytes of a JSON file: a manifest of 100,000 clips has 20 million; what 64 MiB can become in memory is borne."""
+LARGEST_TOML: Final = 1 << 20
+"""Bytes of a TOML file: people write them, and Python's parser takes seconds for a hostile megabyte."""
+_LONG_KEY: Final = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""", re.ASCII)
+"""Python's parser takes memory by the square of a dotted name's length: half a megabyte of dots takes 250 GB."""
+LARGEST_TEXT: Final = 256 << 20
+"""Bytes of a text of one line per frame: three times those of a list of all frames of Aff-Wild2."""
 
 
 @contextlib.contextmanager
@@ -195,33 +210,110 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, *, what: str, hint: str) -> dict[str, Any]:
+def read_text(path: Path, *, largest: int, encoding: str = "utf-8") -> str:
+    """Read a text file as `Path.read_text` does, but none that is larger than such a file can be.
+
+    Args:
+        path: The file; a pipe or a device counts by what it gives.
+        largest: Bytes.
+        encoding: How it is written.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is larger, or written otherwise (UnicodeDecodeError).
+    """
+    with path.open("rb") as file:
+        too_large = os.fstat(file.fileno()).st_size > largest
+        content = b"" if too_large else file.read(largest + 1)  # what is no file has no size
+    if too_large or len(content) > largest:
+        raise ValueError(f"it has more than {largest:,} bytes")
+    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON from elsewhere: no NaN, no infinity, no name twice in an object, whatever depth.
+
+    Raises:
+        ValueError: It is not such JSON.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path, *, what: str, hint: str, largest: int = LARGEST_JSON) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
         path: The file.
         what: What it should be, for the error, e.g. "a corpus manifest".
         hint: What the user can do when it is missing or broken.
+        largest: Bytes that it may have.
 
     Raises:
-        VAError: It is missing, unreadable, not JSON, or not an object.
+        VAError: It is missing, unreadable, too large, not JSON (`parse_json`), or not an object.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(read_text(path, largest=largest))
     except OSError as error:
         raise VAError(f"{path}: cannot be read as {what} ({error.strerror})", hint) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise VAError(f"{path}: is not {what} ({error})", hint) from None
     if not isinstance(data, dict):
         raise VAError(f"{path}: is not {what} (no JSON object)", hint)
     return data
 
 
-def hash_file(path: Path) -> str:
-    """Hash a file's bytes with BLAKE2b-128, in blocks; 32 hexadecimal digits."""
+def read_toml(path: Path, *, option: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Args:
+        path: The file.
+        option: The option that named it, for the errors.
+
+    Raises:
+        VAError: It is missing, unreadable, too large or not TOML.
+    """
+    try:
+        text = read_text(path, largest=LARGEST_TOML, encoding="utf-8-sig")
+        if _LONG_KEY.search(text):
+            raise ValueError("a name has too many dots")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise VAError(f"{path}: cannot be read ({error.strerror})", f"Check the path given to {option}.") from None
+    except RecursionError:
+        problem = "it is nested too deeply"
+    except ValueError as error:  # tomllib's own, Unicode's, and Python's of integers with thousands of digits
+        problem = str(error)
+    raise VAError(f"{path}: is not valid TOML ({problem})", f"Correct the file given to {option}.")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is too large for a number")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"{twice[:60]!r} stands twice in one object")
+    return made
+
+
+def hash_file(path: Path, *, beat: Callable[[], None] = lambda: None) -> str:
+    """Hash a file's bytes with BLAKE2b-128, in blocks, calling `beat` for each; 32 hexadecimal digits."""
     state = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK):
+            beat()
             state.update(block)
     return state.hexdigest()
 
@@ -230,12 +322,15 @@ def safe_name(text: str) -> str:
     """Turn any clip id into one portable file name; different ids give different names.
 
     Letters, digits, `_`, `.` and `-` stay; everything else, slashes too, is percent-encoded. A leading dot is
-    encoded as well, so that no id can name a hidden or a parent folder. A long name keeps its start and ends in
-    `~` and a hash; no short name holds a `~`.
+    encoded as well, so that no id can name a hidden or a parent folder, and so is the first letter of a name that
+    Windows keeps for a device. A long name keeps its start and ends in `~` and a hash; no short name holds a `~`.
+
+    Raises:
+        ValueError: The id is no text that UTF-8 can express.
     """
     name = quote(text, safe="").replace("~", "%7E")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
+    if name.startswith(".") or name.split(".")[0].lower() in _RESERVED:
+        name = f"%{ord(name[0]):02X}{name[1:]}"
     if len(name) > _LONGEST_NAME:
         name = f"{name[:80]}~{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
     return name

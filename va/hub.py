@@ -1,9 +1,10 @@
 """Trained heads shared through the Hugging Face hub: `va push` sends a run, `va.from_pretrained` fetches one.
 
 A shared head is three files: the weights as safetensors, `run.json` without anything of the machine or the clips it
-came from, and a model card. Nothing else is sent, and `fetch` fetches nothing else, so nothing that arrives can
-execute. The first prediction on a video fetches more where the head's encoders are models of a hub: those that its
-`run.json` names, without code (`va/extract/hf.py`), and refused unless they have the identity that stands there.
+came from, and a model card. Encoders that were fine-tuned go with it, as safetensors and JSON. Nothing else is sent,
+and `fetch` fetches nothing else, so nothing that arrives can execute. The first prediction on a video fetches more
+where the head's encoders are models of a hub: those that its `run.json` names, without code (`va/extract/hf.py`), and
+refused unless they have the identity that stands there.
 """
 
 import warnings
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from va import files
 from va.errors import VAError
-from va.hub_pack import FILES, Packed, check_repository
+from va.hub_pack import FILES, TUNED, Packed, check_repository
 from va.weights import offline
 
 T = TypeVar("T")
@@ -21,6 +22,8 @@ T = TypeVar("T")
 _TIMEOUT_S: Final = 10
 _LARGEST: Final = {"model.safetensors": 4 << 30, "run.json": 4 << 20, "README.md": 1 << 20}
 """Bytes; a head of the paper has 6 MB, an ensemble of 25 has 150."""
+_LARGEST_ENCODER: Final = {".safetensors": 16 << 30, ".json": 4 << 20}
+"""Bytes of the files of fine-tuned encoders, by suffix; the paper's have 600 and 350 MB."""
 
 
 def push(packed: Packed, *, repo_id: str, private: bool, revision: str, message: str, endpoint: str | None) -> str:
@@ -51,7 +54,8 @@ def push(packed: Packed, *, repo_id: str, private: bool, revision: str, message:
         api.create_repo(repo_id, private=private or None, exist_ok=True)
         if revision:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        operations = [CommitOperationAdd(name, content) for name, content in packed.contents.items()]
+        added: dict[str, bytes | Path] = {**packed.contents, **packed.encoders}
+        operations = [CommitOperationAdd(name, content) for name, content in added.items()]
         commit = api.create_commit(repo_id, operations, commit_message=message, revision=revision or None)
         return str(commit.commit_url)
 
@@ -107,7 +111,7 @@ def fetch(
             revision=commit or revision,
             local_files_only=commit is None,
             cache_dir=cache_dir,
-            allow_patterns=list(FILES),
+            allow_patterns=[*FILES, *TUNED],
             endpoint=endpoint,
             library_name="va",
         )
@@ -119,7 +123,8 @@ def fetch(
 
     folder = _asking(repo_id, download)
     # Again on what lies here: a cache may have been filled by anybody.
-    _check_files(repo_id, {name: (folder / name).stat().st_size for name in FILES if (folder / name).is_file()})
+    there = [name for name in (*FILES, *TUNED) if (folder / name).is_file()]
+    _check_files(repo_id, {name: (folder / name).stat().st_size for name in there})
     return folder
 
 
@@ -141,10 +146,10 @@ def _check_files(repo_id: str, sizes: Mapping[str, int]) -> None:
             f"{repo_id}: holds no head of va ({' and '.join(lacking)} missing)",
             "Name a repository that 'va push' made; formats other than safetensors and JSON are never loaded.",
         )
-    for name in FILES:
-        if sizes.get(name, 0) > _LARGEST[name]:
+    for name, most in (_LARGEST | {name: _LARGEST_ENCODER[Path(name).suffix] for name in TUNED}).items():
+        if sizes.get(name, 0) > most:
             raise VAError(
-                f"{repo_id}: {name} has {sizes[name]:,} bytes, more than the {_LARGEST[name]:,} a head may have",
+                f"{repo_id}: {name} has {sizes[name]:,} bytes, more than the {most:,} a head may have",
                 "Name a repository that 'va push' made.",
             )
 

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from va.data.tuned import FOLDER, base_name
+
 NAMES: Final = ("ccc_valence", "ccc_arousal", "ccc_mean")
 _WORDS: Final = {"ccc_valence": "CCC valence", "ccc_arousal": "CCC arousal", "ccc_mean": "CCC mean"}
 _TAGS: Final = ("valence-arousal", "affective-computing", "emotion-recognition", "video", "audio")
@@ -42,6 +44,7 @@ def write(
     license_name: str,
     report: Item | None,
     verified: bool,
+    encoder_bytes: int,
 ) -> str:
     """Write the card.
 
@@ -52,6 +55,7 @@ def write(
         license_name: License of the weights, or empty.
         report: `metrics.json` of this run, or None; figures then stay out.
         verified: The user states that the figures were verified on Aff-Wild2.
+        encoder_bytes: Size of the fine-tuned encoders that go with the head; 0 where there are none.
 
     Returns:
         Markdown with the hub's metadata before it.
@@ -59,7 +63,7 @@ def write(
     sections = [
         ("", _lead(info)),
         ("How to use it", _usage(info, repo_id)),
-        ("Encoders", _encoders(info)),
+        ("Encoders", _encoders(info, encoder_bytes)),
         ("Recipe", _recipe(info)),
         ("Region texts", _regions(info)),
         ("Trained and selected on", _selection(info, counts)),
@@ -103,10 +107,24 @@ def _lead(info: Item) -> str:
         )
     return (
         f"A head that estimates valence and arousal, each from -1 to 1, every half second from "
-        f"{seen[info['config']['modalities']]}, on features of frozen encoders.{ensemble} Made with `va` "
+        f"{seen[info['config']['modalities']]}, on features of {_kind_of_encoders(info)}.{ensemble} Made with `va` "
         f"{_text(info['versions']['va'])}, which follows Jung, Park and Lim, *Distance-aware Soft Prompt Learning for "
         f"Multimodal Valence-Arousal Estimation* (2026).{demo}"
     )
+
+
+def _kind_of_encoders(info: Item) -> str:
+    """Say whether they are as they were published."""
+    learned = [name for kind, name in (("face", "the frames'"), ("voice", "the sound's")) if _is_tuned(info, kind)]
+    if not learned:
+        return "frozen encoders"
+    if len(learned) == 2:
+        return "encoders that were fine-tuned, and that are here beside it"
+    return f"encoders of which {learned[0]} was fine-tuned, and is here beside it"
+
+
+def _is_tuned(info: Item, kind: str) -> bool:
+    return "tuned" in info["encoders"][kind]
 
 
 def _usage(info: Item, repo_id: str) -> str:
@@ -120,20 +138,31 @@ def _usage(info: Item, repo_id: str) -> str:
     )
 
 
-def _encoders(info: Item) -> str:
+def _encoders(info: Item, encoder_bytes: int) -> str:
     lines = []
     for kind, name in (("face", "Frames"), ("voice", "Sound")):
         identity = info["encoders"][kind]
         weights = identity.get("weights", "not known")
         lines.append(
             f"- {name}: `{_code(identity['encoder'])}`, {identity['dim']} features per step, weights "
-            f"`{_code(weights)}` (hash), identity `{_code(info['identity'][kind])}`. {_origin(identity)}"
+            f"`{_code(weights)}` (hash), identity `{_code(info['identity'][kind])}`. {_history(identity, kind)}"
         )
-    return "\n".join(lines) + "\n\nOther weights give other features: `va` refuses them by these identities."
+    size = f"\n\nThe fine-tuned weights take {encoder_bytes / 1e6:.1f} MB." if encoder_bytes else ""
+    return "\n".join(lines) + f"{size}\n\nOther weights give other features: `va` refuses them by these identities."
 
 
-def _origin(identity: Item) -> str:
-    name = str(identity["encoder"])
+def _history(identity: Item, kind: str) -> str:
+    if "tuned" not in identity:
+        return _origin(identity, str(identity["encoder"]))
+    about = identity["tuned"]
+    base = base_name(identity)
+    return (
+        f"Fine-tuned from `{_code(base)}` (weights `{_code(about['base_weights'])}`) in the run "
+        f"`{_code(about['run'])}`; its weights are in `{FOLDER}/{kind}`. The base: {_origin(identity, base)}"
+    )
+
+
+def _origin(identity: Item, name: str) -> str:
     if identity.get("imported"):
         return "Its features were made outside `va` and imported: no encoder here makes them for a new video."
     if identity.get("demo"):
@@ -153,6 +182,7 @@ def _origin(identity: Item) -> str:
 def _recipe(info: Item) -> str:
     config = info["config"]
     rows = [(name, _value(config[name])) for name in _RECIPE if name in config and config[name] not in ([], "")]
+    rows += [(name, _value(value)) for name, value in info.get("finetune", {}).items()]
     return _table(("setting", "value"), rows) + (
         "\n\nCentres and sigma are the grid of the soft region labels, in valence/arousal units."
     )

@@ -2,16 +2,22 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from va import files, hub_card
+from va.data import tuned
 from va.errors import VAError
 
 FILES: Final = ("model.safetensors", "run.json", "README.md")
 """What a shared head consists of."""
+
+_ENCODER_FILES: Final = ("open_clip_model.safetensors", "model.safetensors", "config.json", "preprocessor_config.json")
+TUNED: Final = tuple(f"{tuned.FOLDER}/{kind}/{name}" for kind in tuned.KINDS for name in _ENCODER_FILES)
+"""What may be beside them: the files of fine-tuned encoders."""
 
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PATH: Final = re.compile(r"""(?:^|[\s:='"(,])(?:/[^/\s]+/|~[\w-]*/|[A-Za-z]:[\\/]|\\\\|file:)""")
@@ -26,6 +32,7 @@ _KEPT: Final = (
     "members",
     "encoders",
     "demo_encoders",
+    "finetuned_from",
     "region_texts",
     "prototypes",
     "epochs",
@@ -39,9 +46,20 @@ _PLACES: Final = {"corpus": "corpus", "features": "features", "out": "runs", "de
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What would be uploaded, by file name."""
+    """What would be uploaded, by file name.
+
+    Args:
+        contents: The head and what is said of it.
+        encoders: Where the files of its fine-tuned encoders are, which are large; empty for a head on other encoders.
+    """
 
     contents: dict[str, bytes]
+    encoders: dict[str, Path]
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file, by name."""
+        own = {name: len(content) for name, content in self.contents.items()}
+        return own | {name: path.stat().st_size for name, path in self.encoders.items()}
 
 
 def pack(run: Path, *, repo_id: str, license_name: str, metrics: Path | None, verified: bool) -> Packed:
@@ -55,8 +73,8 @@ def pack(run: Path, *, repo_id: str, license_name: str, metrics: Path | None, ve
         verified: The user states that the figures were verified on Aff-Wild2.
 
     Raises:
-        VAError: Not a finished run, a path of this machine would be shared, the report is of another run or holds no
-            official score, or there is nothing that could have been verified.
+        VAError: Not a finished run, its fine-tuned encoders are not there, a path of this machine would be shared, the
+            report is of another run or holds no official score, or there is nothing that could have been verified.
     """
     check_repository(repo_id)
     info = files.read_json(
@@ -66,20 +84,28 @@ def pack(run: Path, *, repo_id: str, license_name: str, metrics: Path | None, ve
     from va.train import checkpoint
 
     checkpoint.load_run(run)
+    encoders = _encoders(run, info)
     shared = shareable(info)
     _refuse_paths(shared)
     report = read_report(metrics, run=run.name) if metrics is not None else None
     if verified:
         _refuse_unverifiable(report)
     card = hub_card.write(
-        shared, counts=shared["counts"], repo_id=repo_id, license_name=license_name, report=report, verified=verified
+        shared,
+        counts=shared["counts"],
+        repo_id=repo_id,
+        license_name=license_name,
+        report=report,
+        verified=verified,
+        encoder_bytes=sum(path.stat().st_size for path in encoders.values()),
     )
     return Packed(
         contents={
             "model.safetensors": (run / "model.safetensors").read_bytes(),
             "run.json": (json.dumps(shared, indent=2) + "\n").encode(),
             "README.md": card.encode(),
-        }
+        },
+        encoders=encoders,
     )
 
 
@@ -91,6 +117,25 @@ def save(packed: Packed, folder: Path) -> None:
     """
     for name, content in packed.contents.items():
         files.write_bytes(folder / name, content)
+    for name, path in packed.encoders.items():
+        with files.replacing(folder / name) as temporary:
+            shutil.copyfile(path, temporary)
+
+
+def _encoders(run: Path, info: Mapping[str, Any]) -> dict[str, Path]:
+    """List the files of a run's fine-tuned encoders, by their names in a shared head; whole, and the run's own."""
+    found = {}
+    for kind in tuned.KINDS:
+        identity = info["encoders"][kind]
+        if "tuned" not in identity:
+            continue
+        folder = tuned.find(tuned.places_of(run, info, kind=kind, given=None), identity, kind=kind, whose=run)
+        for name in identity["tuned"]["files"]:
+            found[f"{tuned.FOLDER}/{kind}/{name}"] = folder / name
+    other = sorted(set(found) - set(TUNED))
+    if other:
+        raise VAError(f"{run}: {other[0]} is no file that is shared", f"Only {', '.join(_ENCODER_FILES)} are.")
+    return found
 
 
 def shareable(info: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,6 +150,8 @@ def shareable(info: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {name: info[name] for name in _KEPT if name in info}
     found["config"] = {**info["config"], **_PLACES}
+    if "finetune" in info:  # its other settings are the head's, or places
+        found["finetune"] = {name: info["finetune"][name] for name in tuned.RECIPE if name in info["finetune"]}
     found["corpus"] = {"name": info["corpus"]["name"], "path": "", "synthetic": info["corpus"]["synthetic"]}
     found["features"] = {kind: Path(path).name for kind, path in info["features"].items()}
     chosen = info["selection"]

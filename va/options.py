@@ -82,7 +82,8 @@ def _parameter(setting: settings.Setting) -> inspect.Parameter:
     if setting.positional:
         info = typer.Argument(help=text, metavar=settings.flag_name(setting), show_default=False)
     else:
-        info = typer.Option(help=text, metavar=label, show_default=False)
+        declared = (settings.flag_name(setting),) if setting.spelled else ()
+        info = typer.Option(*declared, help=text, metavar=label, show_default=False)
     return inspect.Parameter(
         setting.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -14,13 +14,13 @@ import itertools
 import json
 import math
 import sys
-import tomllib
 import types
 import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from va import files
 from va.errors import VAError
 
 Config = TypeVar("Config")
@@ -37,6 +37,7 @@ class Setting:
         help: The docstring under the field.
         positional: True for a CLI argument without dashes.
         label: How usage names an argument, where its own name does not do.
+        spelled: Its name in TOML and on the command line, where Python has that word for itself.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Setting:
     help: str
     positional: bool
     label: str = ""
+    spelled: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name in TOML and, with dashes, on the command line."""
+        return self.spelled or self.name
 
 
 def argument(*, label: str = "", **options: Any) -> Any:
@@ -52,9 +59,9 @@ def argument(*, label: str = "", **options: Any) -> Any:
     return dataclasses.field(metadata={"positional": True, "digest": False, "label": label}, **options)
 
 
-def outside_digest(**options: Any) -> Any:
-    """A dataclass field that does not change results: paths, device, worker count."""
-    return dataclasses.field(metadata={"digest": False}, **options)
+def outside_digest(*, spelled: str = "", **options: Any) -> Any:
+    """A dataclass field that does not change results: paths, device, worker count; `spelled` as in `Setting`."""
+    return dataclasses.field(metadata={"digest": False, "spelled": spelled}, **options)
 
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
@@ -74,6 +81,7 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
                 help=helps.get(field.name, ""),
                 positional=bool(field.metadata.get("positional")),
                 label=field.metadata.get("label", ""),
+                spelled=field.metadata.get("spelled", ""),
             )
         )
     return tuple(found)
@@ -95,14 +103,15 @@ def resolve(
         VAError: An unknown table or key, a value of the wrong type or out of range, or a missing required setting.
     """
     known = {setting.name: setting for setting in settings_of(cls)}
+    by_key = {setting.key: setting for setting in known.values()}
     values: dict[str, Any] = {}
     for key, value in (_toml_section(file, section, sections) if file else {}).items():
-        if key not in known:
+        if key not in by_key:
             raise VAError(
                 f"{file}: [{section}] has no setting named '{key}'",
-                f"Known settings: {', '.join(known)}.",
+                f"Known settings: {', '.join(by_key)}.",
             )
-        values[key] = convert(value, known[key].kind, where=f"{file}: [{section}] {key}")
+        values[by_key[key].name] = convert(value, by_key[key].kind, where=f"{file}: [{section}] {key}")
     for key, value in flags.items():
         if value is not None and not (value == [] and known[key].positional):  # no words are "not given"
             values[key] = convert(value, known[key].kind, where=flag_name(known[key]))
@@ -110,14 +119,14 @@ def resolve(
         if setting.default is dataclasses.MISSING and setting.name not in values:
             raise VAError(
                 f"{flag_name(setting)} is missing",
-                f"Give it on the command line, or as '{setting.name}' under [{section}] in a --config file.",
+                f"Give it on the command line, or as '{setting.key}' under [{section}] in a --config file.",
             )
     return cls(**values)
 
 
 def flag_name(setting: Setting) -> str:
     """Spell a setting as the user types it: `CORPUS` for an argument, `--batch-size` for an option."""
-    return setting.label or setting.name.upper() if setting.positional else "--" + setting.name.replace("_", "-")
+    return setting.label or setting.name.upper() if setting.positional else "--" + setting.key.replace("_", "-")
 
 
 def is_list(setting: Setting) -> bool:
@@ -165,7 +174,7 @@ def convert(value: Any, kind: Any, *, where: str) -> Any:
 def as_dict(config: Any, *, digest_only: bool = False) -> dict[str, Any]:
     """Turn a config into plain JSON values; with `digest_only`, only the fields that change results."""
     return {
-        field.name: _plain(getattr(config, field.name))
+        field.metadata.get("spelled") or field.name: _plain(getattr(config, field.name))
         for field in dataclasses.fields(config)
         if not digest_only or field.metadata.get("digest", True)
     }
@@ -173,8 +182,9 @@ def as_dict(config: Any, *, digest_only: bool = False) -> dict[str, Any]:
 
 def without_paths(config: Any) -> dict[str, Any]:
     """Turn a config into plain JSON values for a page that is passed on, without the places of this machine."""
-    paths = {field.name for field in dataclasses.fields(config) if isinstance(getattr(config, field.name), Path)}
-    return {name: value for name, value in as_dict(config).items() if name not in paths}
+    places = {setting.key for setting in settings_of(type(config)) if isinstance(getattr(config, setting.name), Path)}
+    places |= {"ray_address"}
+    return {name: value for name, value in as_dict(config).items() if name not in places}
 
 
 def digest(values: Mapping[str, Any]) -> str:
@@ -215,12 +225,7 @@ def _without_none(kind: Any) -> Any:
 
 
 def _toml_section(file: Path, section: str, sections: Collection[str]) -> Mapping[str, Any]:
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise VAError(f"{file}: cannot be read ({error.strerror})", "Check the path given to --config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise VAError(f"{file}: is not valid TOML ({error})", "Correct the file given to --config.") from None
+    data = files.read_toml(file, option="--config")
     for key, table in data.items():
         if not isinstance(table, Mapping):
             raise VAError(f"{file}: '{key}' is not in a table", f"Write [{section}] above the settings of that stage.")

@@ -19,8 +19,11 @@ class Stop:
 
 
 @contextlib.contextmanager
-def finishing() -> Iterator[Stop]:
+def finishing(*caught: signal.Signals) -> Iterator[Stop]:
     """Catch the first SIGINT or SIGTERM inside the block; batch schedulers send SIGTERM before they kill.
+
+    Args:
+        caught: Other signals than these two.
 
     Yields:
         Says whether one has come.
@@ -32,8 +35,8 @@ def finishing() -> Iterator[Stop]:
         stop.signal = number
         signal.signal(number, before[number])  # the next one does what it always did
 
-    for caught in (signal.SIGINT, signal.SIGTERM):
-        before[caught] = signal.signal(caught, note)
+    for each in caught or (signal.SIGINT, signal.SIGTERM):
+        before[each] = signal.signal(each, note)
     try:
         yield stop
     finally:

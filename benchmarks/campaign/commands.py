@@ -49,12 +49,25 @@ class Command:
 class Commits:
     """Counts commits of clips: loose files are packed away, so those that were seen are kept."""
 
+    patterns: tuple[str, ...] = ("*/clips/*.h5",)
     seen: set[str] = field(default_factory=set)
 
     def __call__(self, out: Path, said: str) -> int:
         """Look."""
-        self.seen |= {str(file) for file in out.glob("*/clips/*.h5") if not file.name.startswith(".")}
+        for pattern in self.patterns:
+            self.seen |= {str(file) for file in out.glob(pattern) if not file.name.startswith(".")}
         return len([name for name in self.seen if name.startswith(str(out))])
+
+
+@dataclass
+class Tuning:
+    """Counts clips that are decoded or extracted, and epochs."""
+
+    commits: Commits = field(default_factory=lambda: Commits(("inputs/*/clips/*", "*/features/*/clips/*")))
+
+    def __call__(self, out: Path, said: str) -> int:
+        """Look."""
+        return self.commits(out, said) + epochs("*/log.jsonl")(out, said)
 
 
 def epochs(pattern: str) -> Callable[[Path, object], int]:
@@ -154,6 +167,27 @@ COMMANDS: Final = {
             kept=lambda out, found: NOTHING,
             inputs=(*CACHED, "runs/*/model.safetensors", "runs/*/model.safetensors", "runs/*/run.json"),
             outputs=("metrics.json", "predictions.csv", "predictions.h5", "index.html"),
+        ),
+        Command(
+            name="finetune",
+            needs=("fine",),
+            argv=lambda given, out: [
+                *("finetune", str(given / "fine/corpus"), "--from", str(next((given / "fine/runs").glob("gru-*")))),
+                *("--out", str(out), "--ast-weights", str(given / "fine/ast"), "--readers", "1", "--device", "cpu"),
+                *("--batch-size", "4", "--micro-batch", "4", "--no-checkpointing", "--epochs", "3", "--patience", "3"),
+                *("--save-minutes", "0.000001", "--ema", "0.5"),
+            ],
+            units=Tuning(),
+            kept=lambda out, found: (
+                looking.values(found) + sum("/clips/" in name for name in found) + epochs("*/log.jsonl")(out)
+            ),
+            inputs=("fine/corpus/**/*.mp4", "fine/corpus/labels/*.npz", "fine/runs/*/model.safetensors", "fine/ast/*"),
+            outputs=(
+                *(*RUN, "*/best-*.safetensors", "*/encoders/**/*.safetensors"),
+                *("inputs/*/clips/*", "inputs/*/identity.json", "*/features/*/clips/*"),
+            ),
+            mend=("--no-resume",),
+            blind=(".mp4",),
         ),
     )
 }

@@ -1,9 +1,11 @@
 """Small inputs, made once, and what each command does with them when nobody disturbs it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from campaign import looking
@@ -18,14 +20,31 @@ SECONDS = "2"
 def build(root: Path) -> None:
     """Make a corpus with media, one with cached features, and a finished run."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+    import fine_run
     import small_corpus
 
     draw = [sys.executable, "-m", "va.cli", "corpus", "synth", str(root / "media"), "--seconds", SECONDS]
     subprocess.run([*draw, "--clips", str(CLIPS)], check=True, capture_output=True)
     small_corpus.build(root / "small")
     _pack_one(root / "small" / "features")
+    _forked(lambda: fine_run.build(root / "fine"))
     argv = COMMANDS["train"].argv(root, root / "runs")
     _undisturbed(Child(argv, root / "training"))
+
+
+def _forked(make: Callable[[], object]) -> None:
+    """Do something that uses torch, and starts processes, without leaving a trace of either in this one."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.setsid()
+            make()
+            status = 0
+        finally:
+            os._exit(status)
+    if os.waitpid(child, 0)[1]:
+        raise SystemExit("the material cannot be made")
 
 
 def _pack_one(features: Path) -> None:

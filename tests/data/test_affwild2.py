@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import make_video
 
-from va import cli
+from va import cli, console
 from va.data import affwild2, media
 from va.data.corpus import Corpus
 from va.errors import VAError
@@ -248,7 +248,7 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     (tmp_path / "sample.txt").write_text("image_location,valence,arousal\nb/00001.jpg,-5,-5\n")
     command = ["corpus", "affwild2", tmp_path, "--sample", tmp_path / "sample.txt", "--out", tmp_path / "out"]
     monkeypatch.setattr(sys, "argv", ["va", *map(str, command), "--workers", "1"])
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console._err, "width", 300)  # the environment is asked once, when the first test imports it
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
@@ -260,3 +260,16 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     assert "hurt.mp4" in printed.err and "14 files or lines are left out" in printed.err
     assert "2 clips: 1 test, 1 train" in printed.err
     assert len(made.skipped) == 14
+
+
+def test_text_that_can_be_understood_is_read_only_when_asked_to(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
+    root = tmp_path / "tree"
+    write_tree(root, video_bytes, annotations={"Train_Set/a": 5, "Train_Set/b": 5}, videos=["v/a.mp4", "v/b.mp4"])
+    file = root / SETS / "Train_Set" / "b.txt"
+    file.write_text("arousal;valence\n" + "0,5;0,25\n" * 5)
+    plain = read(root)
+    assert [clip.id for clip in plain.clips] == ["a"] and plain.skipped[0].what.endswith("b.txt")
+    meant = read(root, as_meant=True)
+    assert meant.skipped == ()
+    np.testing.assert_array_equal(meant.truth(meant.clips[1]).va, np.tile(np.float32([0.25, 0.5]), (5, 1)))
+    np.testing.assert_array_equal(meant.truth(meant.clips[0]).va, plain.truth(plain.clips[0]).va)

@@ -14,7 +14,8 @@ import pytest
 from small_store import SOURCE, assert_same, features, make
 
 from va import files
-from va.data import hdf5
+from va.data import clipgroup, hdf5
+from va.data.clipgroup import Layout
 from va.data.features import ClipFeatures, ClipWriter, FeatureStore
 from va.errors import VAError
 
@@ -319,3 +320,45 @@ def test_packed_datasets_are_refused(how: dict[str, Any], tmp_path: Path) -> Non
         file.create_dataset("clip/values", data=features().values, **how).attrs.update(attributes)
     with pytest.raises(VAError, match="'values' is not stored in one piece"):
         store.read("clip")
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "dtype"), [("frames", (3, 5, 3), np.uint8), ("rows", (7,), np.float32), ("frames", (), np.float32)]
+)
+def test_values_of_any_shape_and_dtype_are_mapped_as_they_were_written(
+    kind: Any, row: tuple[int, ...], dtype: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5, "BLOCK", 100)
+    layout = Layout(encoder="eye", identity="0" * 8, kind=kind, row=row, dtype=np.dtype(dtype))
+    made = (np.random.default_rng(0).random((20, *row)) * 255).astype(dtype)
+    made[4:9] = 0
+    valid = np.ones(20, np.bool_)
+    valid[4:9] = False
+
+    def begin() -> ClipWriter:
+        return ClipWriter(
+            layout,
+            tmp_path / "clip.h5",
+            "clip",
+            SOURCE,
+            time_s=np.arange(20) * 0.5,
+            steps=None,
+            commit_lock=tmp_path / ".lock",
+            committed=lambda size: None,
+        )
+
+    writer = begin()
+    for wrong in (made.astype(np.float16), made[:, None], made[:0].astype(np.float64)):
+        with pytest.raises(ValueError, match="do not fit"):
+            writer.append(0, wrong, valid[: len(wrong)])
+    if dtype == np.float32:
+        with pytest.raises(ValueError, match="not finite"):
+            writer.append(0, np.full_like(made[:1], np.inf), valid[:1])
+    with pytest.raises(ValueError, match="must be 0"):
+        writer.append(0, made[:4], np.zeros(4, np.bool_))
+    writer.append(0, made[:4], valid[:4])
+    writer.append(9, made[9:], valid[9:])
+    writer.commit()
+    values, found = clipgroup.map_values(tmp_path / "clip.h5", layout, "clip")
+    assert isinstance(values, np.memmap) and not values.flags.writeable
+    assert values.dtype == made.dtype and np.array_equal(values, made) and np.array_equal(found, valid)

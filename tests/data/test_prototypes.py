@@ -61,5 +61,5 @@ def test_malformed_prototypes_are_refused(tmp_path: Path, made: Prototypes, chan
     data = json.loads(file.read_text())
     change(data)
     file.write_text(json.dumps(data))
-    with pytest.raises(VAError, match=r"prototypes.json: (is malformed|has \()"):
+    with pytest.raises(VAError, match=r"prototypes.json: (is malformed|is not text prototypes|has \()"):
         prototypes.read(tmp_path)

@@ -336,7 +336,7 @@ def test_a_reader_never_misses_a_clip_while_another_process_packs(tmp_path: Path
     assert reader.stdout is not None and reader.stdout.readline() == "ready\n"
     end = time.monotonic() + 3
     rounds = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or rounds <= 10:  # a busy machine makes few in three seconds
         assert store.pack(at_least=1) is not None
         if rounds % 4 == 3:  # back to loose files
             for shard in (store.directory / "shards").glob("*.h5"):

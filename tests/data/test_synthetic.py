@@ -1,7 +1,9 @@
 """The synthetic corpus: the same seed gives the same corpus, its truth is there, and no triviality finds it."""
 
 import csv
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -287,3 +289,32 @@ def test_impossible_wishes_are_refused(tmp_path: Path, wrong: dict[str, int]) ->
     with pytest.raises(VAError, match="cannot"):
         synthetic.write_tree(tmp_path / "none", progress=lambda done, all_: None, **options)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_style_changes_what_is_seen_and_heard_and_nothing_else() -> None:
+    plain = make_spec(index=3)
+    chalk = replace(plain, style="chalk")
+    assert plain.style == "cartoon"
+    np.testing.assert_array_equal(clip.frame_labels(chalk), clip.frame_labels(plain))
+    np.testing.assert_array_equal(clip.frame_ticks(chalk), clip.frame_ticks(plain))
+    assert chalk.person == plain.person
+    drawn, shown = (np.stack(list(clip.render_frames(each))).astype(float) for each in (chalk, plain))
+    assert drawn.mean() < 0.6 * shown.mean(), "bright lines on a dark board"
+    heard, other = (clip.render_sound(each, rate_hz=16_000) for each in (chalk, plain))
+    assert heard.shape == other.shape and np.abs(heard).max() > 0.01
+    spectra = [np.abs(np.fft.rfft(each)) for each in (heard, other)]
+    low, high = slice(100, 2000), slice(2000, 14_000)  # bins of 0.5 Hz
+    shares = [spectrum[high].sum() / spectrum[low].sum() for spectrum in spectra]
+    assert shares[0] > 1.5 * shares[1], "a breathy, bright voice"
+
+
+def test_chalk_shows_valence_in_outlines_that_hide_what_is_behind() -> None:
+    person = make_spec(index=0).person
+    draw = partial(face.draw_frame, person, arousal=0.0, state=still(), size=128, style="chalk")
+    pictures = {v: draw(valence=v, rng=np.random.default_rng(0)).astype(float) for v in (-1.0, 1.0)}
+    changed = np.abs(pictures[1.0] - pictures[-1.0]).max(axis=2) > 60
+    rows = np.flatnonzero(changed.any(axis=1))
+    assert changed.sum() > 50 and rows.min() > 30, "mouth, cheeks and brows, not hair and shirt"
+    board = draw(valence=0.0, rng=np.random.default_rng(0), state=still(face=False)).astype(float)
+    bright = draw(valence=0.0, rng=np.random.default_rng(0)).astype(float).max(axis=2) > board.max() + 20
+    assert 0.01 < bright.mean() < 0.2, "lines, not areas"

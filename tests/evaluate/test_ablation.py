@@ -15,6 +15,7 @@ import audmetric
 import numpy as np
 import pytest
 import scipy.stats
+from hostile import leaks
 from small_corpus import Small
 
 from va import cli
@@ -85,6 +86,11 @@ def row_of(results: dict[str, Any], name: str) -> dict[str, Any]:
 def student(values: Sequence[float]) -> tuple[float, float]:
     low, high = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
     return max(low, -2), min(high, 2)
+
+
+def test_every_text_stays_text(results: dict[str, Any]) -> None:
+    found, shown = leaks(results, ablation_page.render)
+    assert (found, shown >= 4) == ([], True)
 
 
 # --- figures

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import opened
+from hostile import leaks
 from small_corpus import Small, identity
 
 from va import cli
@@ -106,6 +107,11 @@ def test_what_the_lead_says_follows_from_the_differences(made: tuple[Path, dict[
     assert "Too few seeds" in comparison_page.lead(changed)
     changed["selected_on"] = "val"
     assert "which flatters all figures" in comparison_page.lead(changed)
+
+
+def test_every_text_stays_text(made: tuple[Path, dict[str, Any]]) -> None:
+    found, shown = leaks(made[1], comparison_page.render)
+    assert (found, shown >= 4) == ([], True)
 
 
 def test_names_stay_text(made: tuple[Path, dict[str, Any]]) -> None:

@@ -95,3 +95,13 @@ def test_a_gpu_gives_the_same_rows(tmp_path: Any) -> None:
         batch.add("a", row, image, 0)
     batch.flush()
     np.testing.assert_allclose(np.concatenate(got), images @ weight.numpy() / 1000, rtol=1e-2, atol=1e-2)
+
+
+def test_inputs_of_another_shape_or_type_do_not_fit(tmp_path: Any) -> None:
+    """What a reader process sends is not believed: an odd one costs its clip, not the run."""
+    batch = Batch[str](eye(config(tmp_path), calls=[]), size=3, device=torch.device("cpu"), deliver=lambda *_: None)
+    assert batch.fits(np.zeros((2, 7), np.uint8)), "the first ones say what the others are like"
+    batch.add("a", 0, np.zeros(64 * 64 * 3, np.float32), 0)
+    assert batch.fits(np.zeros((2, 64 * 64 * 3), np.float32))
+    for shape, kind in (((2, 7), np.float32), ((2, 64 * 64 * 3), np.uint8), ((2, 64, 64, 3), np.float32)):
+        assert not batch.fits(np.zeros(shape, kind))

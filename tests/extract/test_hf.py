@@ -1,6 +1,8 @@
 """Models of transformers as encoders: built tiny and random, saved, and held against the library used by hand."""
 
+import json
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from va.data import corpus
 from va.data.corpus import Clip, Truth
 from va.data.features import FeatureStore, choose_store
 from va.data.media import probe
+from va.data.tuned import Kind
 from va.errors import VAError
-from va.extract import encoders, hf_audio, pipeline
+from va.extract import encoders, hf_audio, pipeline, tuned
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder
 
@@ -305,6 +308,49 @@ def test_code_beside_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("make", ["vit", "wavlm"])
+@pytest.mark.parametrize("kind", ["known", "strange"])
+def test_code_beside_a_processor_is_not_run(tmp_path: Path, make: str, kind: str) -> None:
+    """Every file that may name code, with a class that transformers knows beside it and without one."""
+    folder = {"vit": vit, "wavlm": wavlm}[make](tmp_path / "model")
+    marker = tmp_path / "ran"
+    (folder / "evil.py").write_text(f"open({str(marker)!r}, 'w')\nclass Thing: pass\n")
+    names = ("AutoConfig", "AutoModel", "AutoImageProcessor", "AutoProcessor", "AutoFeatureExtractor", "AutoTokenizer")
+    for name in ("config.json", "preprocessor_config.json"):
+        values = json.loads((folder / name).read_text()) | {"auto_map": dict.fromkeys(names, "evil.Thing")}
+        if kind == "strange":
+            values = {key: value for key, value in values.items() if not key.endswith(("_type", "architectures"))}
+        (folder / name).write_text(json.dumps(values))
+    if kind == "known":
+        assert load(folder).dim > 0
+    else:
+        with pytest.raises(VAError):
+            load(folder)
+    assert not marker.exists()
+
+
+def test_the_identity_names_the_weights_that_are_loaded(tmp_path: Path) -> None:
+    """transformers takes model.safetensors where it is, whatever an index beside it says."""
+    folder = vit(tmp_path / "model")
+    before = load(folder).identity
+    (folder / "other.safetensors").write_bytes(b"other")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "other.safetensors"}}')
+    assert load(folder).identity == before
+
+
+NO_INDEX = ["[]", "{", "[1]", '{"weight_map": []}', '{"weight_map": {"a": 3}}']
+NO_INDEX += [f'{{"weight_map": {{"a": "{name}"}}}}' for name in ("../x", "/x", "..", "")]
+
+
+@pytest.mark.parametrize("index", NO_INDEX)
+def test_an_index_of_weights_that_leads_elsewhere_is_refused(tmp_path: Path, index: str) -> None:
+    folder = vit(tmp_path / "model")
+    (folder / "model.safetensors").rename(tmp_path / "x")
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(VAError, match=r"index\.json: "):
+        load(folder)
+
+
 def test_what_does_not_follow_time_is_refused(tmp_path: Path) -> None:
     """AST's tokens are frequency by time: averaged as if in time order, they would be nonsense (R5)."""
     shape = transformers.ASTConfig(**SMALL, max_length=64, num_mel_bins=32)
@@ -412,3 +458,30 @@ def test_mel_models_of_another_geometry_are_refused(tmp_path: Path) -> None:
 
 def _in(folder: Path, name: str) -> str | None:
     return str(folder / name) if (folder / name).exists() else None
+
+
+@pytest.mark.parametrize("make", [dinov2, siglip, partial(vit, pooler=False), wavlm, whisper])
+@torch.inference_mode()
+def test_a_fine_tuned_model_is_kept_and_loaded_again(tmp_path: Path, make: Any) -> None:
+    """To the bit, and with what the checkpoint lacks still lacking: a pooler of random weights must not come back."""
+    first = load(make(tmp_path / "model"), window_s=4.0)
+    assert first.tower is not None
+    for parameter in first.tower.parameters():
+        parameter.add_(0.01 * torch.randn_like(parameter))
+    kind: Kind = "face" if first.kind == "frames" else "voice"
+    identity = tuned.keep(tmp_path / "run", first, kind=kind)
+    again = tuned.load_from(
+        [tmp_path / "run" / "encoders" / kind],
+        identity,
+        kind=kind,
+        whose=tmp_path,
+        config=config(window_s=4.0),
+        device=CPU,
+    )
+    assert again.identity == identity
+    assert identity["encoder"] == "hf:model@run"
+    if first.kind == "frames":
+        pictures = torch.from_numpy(first.transform(picture()))[None]
+        np.testing.assert_array_equal(again.encode(pictures), first.encode(pictures))
+    else:
+        np.testing.assert_array_equal(encode_sound(again, sound(4.0))[0], encode_sound(first, sound(4.0))[0])

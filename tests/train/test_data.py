@@ -19,7 +19,7 @@ def quiet(config: TrainConfig, line: Epoch) -> None:
 def test_moments_are_those_of_the_valid_steps_of_the_training_clips(small: Small, tmp_path: Path) -> None:
     config = small.config(tmp_path)
     data = open_data(config)
-    division = divide(config, data)
+    division = divide(config, data.corpus)
     pool = load_pool(config, data, (*division.train, *division.selection), torch.device("cpu"))
     spans = {span.clip.id: span for span in pool.spans}
     windows = loop.windows_of([spans[clip.id] for clip in division.train])

@@ -166,7 +166,7 @@ def test_early_stopping_keeps_the_best_epoch(small: Small, tmp_path: Path) -> No
     run = checkpoint.load_run(directory)
     assert run.info["selection"]["epoch"] == best["epoch"]
     data = open_data(run.config)
-    clips = divide(run.config, data).selection
+    clips = divide(run.config, data.corpus).selection
     selection = load_pool(run.config, data, clips, CPU)
     found = predict_windows(
         run.head, inputs=lambda i: selection.batch(i)[:4], index=torch.arange(len(selection)), batch_size=16
@@ -225,7 +225,7 @@ def test_the_region_term_teaches_the_regions(small: Small, tmp_path: Path) -> No
 def prepared(config: TrainConfig) -> tuple[loop.Trial, WindowSet, dict[str, Truth], VAHead]:
     """Everything that `loop.fit` takes, for one trial."""
     data = open_data(config)
-    division = divide(config, data)
+    division = divide(config, data.corpus)
     pool = load_pool(config, data, (*division.train, *division.selection), CPU)
     (planned,) = planning.plan([config])
     return runs.make_trial(planned, pool), pool, read_truths(data, division.selection), runs.make_head(planned)

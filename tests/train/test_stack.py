@@ -180,7 +180,7 @@ def made(configs: list[TrainConfig]) -> tuple[list[loop.Trial], WindowSet, dict[
     pool = load_pool(configs[0], data, data.corpus.split("train"), CPU)
     planned = planning.plan(configs)
     trials = [runs.make_trial(one, pool) for one in planned]
-    truths = read_truths(data, divide(configs[0], data).selection)
+    truths = read_truths(data, divide(configs[0], data.corpus).selection)
     head = runs.make_head(planned[0])
     return trials, pool, truths, Stack(head, configs=configs, states=[t.state for t in trials], device=CPU)
 
@@ -278,7 +278,7 @@ def test_folds_share_no_identity_and_cover_everyone(small: Small, tmp_path: Path
     data = open_data(configs[0])
     held = []
     for config in configs:
-        division = divide(config, data)
+        division = divide(config, data.corpus)
         assert not {clip.identity for clip in division.train} & {clip.identity for clip in division.selection}
         held.append({clip.identity for clip in division.selection})
     assert held[0] == held[1] and set.union(*held) == {clip.identity for clip in data.corpus.split("train")}
@@ -293,3 +293,30 @@ def test_features_in_a_file_give_the_same_run(small: Small, tmp_path: Path) -> N
     data = open_data(small.config(tmp_path))
     pool = load_pool(small.config(tmp_path, memory_gb=1e-6), data, data.corpus.split("val"), CPU)
     assert not torch.equal(pool.frames, torch.zeros_like(pool.frames)) and len(pool.frames) == 8 * 32 + 1
+
+
+def test_every_parameter_is_in_one_group_at_its_rate(small: Small, tmp_path: Path) -> None:
+    """Fine-tuning lets weight decay act on matrices only; cached training on everything (F14)."""
+    configs = various(small, tmp_path)
+    planned = planning.plan(configs)
+    head = runs.make_head(planned[0])
+    spans = load_pool(configs[0], planned[0].data, planned[0].data.corpus.split("train"), CPU)
+    trials = [runs.make_trial(one, spans) for one in planned]
+    for decays_vectors in (True, False):
+        stack = Stack(
+            head,
+            configs=configs,
+            states=[trial.state for trial in trials],
+            device=CPU,
+            decays_vectors=decays_vectors,
+        )
+        groups = stack._optimiser.param_groups
+        grouped = [id(parameter) for group in groups for parameter in group["params"]]
+        leaves = [id(leaf) for trial in stack._leaves for leaf in trial.values()]
+        assert sorted(grouped) == sorted(leaves) and len(set(grouped)) == len(grouped)
+        for group in groups:
+            config = configs[group["trial"]]
+            assert group["lr"] == config.learning_rate
+            vectors = {parameter.ndim < 2 for parameter in group["params"]}
+            assert decays_vectors or len(vectors) == 1
+            assert group["weight_decay"] == (0.0 if vectors == {True} else config.weight_decay)

@@ -1,6 +1,7 @@
-"""Commands that make a corpus: `va corpus ...`."""
+"""Commands that make, show and check a corpus: `va corpus ...`."""
 
 import functools
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from va import console, options, settings
+from va.data.check_config import CheckConfig, ShowConfig
 from va.data.config import (
     AdapterConfig,
     AfewVaConfig,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:  # NumPy and the video library are loaded by the commands that
     from va.data.corpus import Corpus
     from va.data.sources import Probe
 
-corpus_app = typer.Typer(no_args_is_help=True, help="Make a corpus manifest from a data set, or a synthetic corpus.")
+corpus_app = typer.Typer(no_args_is_help=True, help="Make, show and check the manifest of a corpus.")
 
 
 @options.stage(corpus_app, "synth", SynthConfig)
@@ -42,10 +44,12 @@ def synth(config: SynthConfig) -> None:
             seed=config.seed,
             workers=config.processes,
             progress=progress,
+            style=config.style,
         )
+    name = "synthetic" if config.style == "cartoon" else f"synthetic-{config.style}"
     with console.progress("reading the tree") as progress:
         made = affwild2.read_tree(
-            config.directory, out=config.directory, name="synthetic", synthetic=True, sample=None, progress=progress
+            config.directory, out=config.directory, name=name, synthetic=True, sample=None, progress=progress
         )
     console.say(str(made.path))
 
@@ -63,6 +67,7 @@ def corpus_affwild2(config: AffWild2Config) -> None:
             synthetic=False,
             sample=config.sample,
             annotations=config.annotations,
+            as_meant=config.as_meant,
             probe=_probe(config),
             progress=progress,
         )
@@ -176,3 +181,50 @@ def _made(made: "Corpus") -> None:
     counts = Counter(clip.split for clip in made.clips)
     console.note(f"{len(made.clips)} clips: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}")
     console.say(str(made.path))
+
+
+@options.stage(corpus_app, "show", ShowConfig)
+def show(config: ShowConfig) -> None:
+    """Say what a corpus holds, from its manifest; --out writes a page and prints its path last."""
+    from va.data import overview
+    from va.data.corpus import Corpus
+    from va.evaluate.pages import corpus_page, corpus_tables
+
+    with console.progress("reading labels") as progress:
+        found = overview.overview(Corpus.load(config.corpus), progress=progress)
+    if config.json:
+        console.say(json.dumps(found))
+    else:
+        for title, header, rows in corpus_tables.printed(found):
+            console.table(title, header, rows)
+        for remark in corpus_tables.remarks(found):
+            console.say(remark)
+    if config.out is not None:
+        page = corpus_page.write_page(found, config.out)
+        (console.note if config.json else console.say)(str(page))
+
+
+@options.stage(corpus_app, "check", CheckConfig)
+def check(config: CheckConfig) -> None:
+    """Look for what would go wrong later: media, annotations, crops, doubles; exit code 1 if there are errors."""
+    with console.progress("loading libraries", quiet=True):
+        from va.extract.checking import run, said
+    if config.unfix:
+        taken = run.unfix(config)
+        console.say(f"decisions taken back: {taken}")
+        return
+    with console.progress("checking") as progress:
+        checked = run.run(config, progress=progress)
+    if config.json:
+        console.say(json.dumps(checked.as_json()))
+    else:
+        rows = said.rows(checked)
+        if rows:
+            console.table(checked.name, said.HEADER, rows, text=len(said.HEADER))
+        console.say(said.summary(checked))
+        for one in checked.decided:
+            console.say(f"decided: {one.do} {one.clip}: {one.why}")
+        if config.out is not None:
+            console.say(str(config.out / "findings.csv"))
+    if checked.errors:
+        raise typer.Exit(1)

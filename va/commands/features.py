@@ -21,11 +21,12 @@ def extract(config: ExtractConfig) -> None:
         console.settings("extract", settings.as_dict(config))
     cores.share()
     with console.progress("loading libraries", quiet=config.quiet):
-        from va.extract import pipeline
+        from va.extract import pipeline, scaleout
         from va.extract.progress import table
+    run = scaleout.run if config.engine == "ray" else pipeline.run
     bar = console.progress("extracting clips", quiet=config.quiet, estimate=False)
     with bar as progress, signals.finishing() as stop:
-        summary = pipeline.run(config, progress=progress, stopping=lambda: stop.signal is not None)
+        summary = run(config, progress=progress, stopping=lambda: stop.signal is not None)
     if summary.written and not config.quiet:
         console.table(*table(summary.stages, elapsed_s=summary.elapsed_s), aside=True)
     for line in summary.mended:

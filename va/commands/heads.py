@@ -2,13 +2,19 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from va import console, cores, options, settings
 from va.commands.app import app
+from va.errors import VAError
 from va.train.ablate_config import AblateConfig, RowSettings
 from va.train.compare_config import CompareConfig
 from va.train.config import SweepConfig, TrainConfig
+from va.train.finetune_config import FinetuneConfig, leads
+
+if TYPE_CHECKING:
+    from va.train.state import Epoch
 
 
 @options.stage(app, "train", TrainConfig)
@@ -18,21 +24,15 @@ def train(config: TrainConfig) -> None:
     cores.train()
     with console.progress("loading libraries"):
         from va.train import ensemble, planning, runs
-        from va.train.state import Epoch
         from va.train.texts import texts_note
 
     configs = planning.expand(config)
     if note := texts_note(config):
         console.note(note)
 
-    def epoch_done(trial: TrainConfig, line: Epoch) -> None:
+    def epoch_done(trial: TrainConfig, line: "Epoch") -> None:
         which = "" if len(configs) == 1 else f"seed {trial.seed} " + (f"fold {trial.fold} " if trial.folds else "")
-        console.note(
-            f"{which}epoch {line['epoch']:>3}/{trial.epochs}  loss {line['loss']:.4f}  "
-            f"ccc_loss {line['ccc_loss']:.4f}  kl {line['region_kl']:.4f}  "
-            f"{'fold' if trial.folds else trial.select_on} CCC V {line['ccc_valence']:.3f}  "
-            f"A {line['ccc_arousal']:.3f}  mean {line['ccc_mean']:.3f}" + (" best" if line["best"] else "")
-        )
+        console.note(which + _epoch_line(trial, line))
 
     found = runs.train(configs, epoch_done=epoch_done)
     if config.ensemble:
@@ -40,6 +40,35 @@ def train(config: TrainConfig) -> None:
     else:
         for directory in found:
             console.say(str(directory))
+
+
+@options.stage(app, "finetune", FinetuneConfig)
+def finetune(config: FinetuneConfig) -> None:
+    """Train both backbones together with a head, from a run or from scratch; prints the run directory last."""
+    if not leads():
+        console.hush()
+    console.settings("finetune", settings.as_dict(config))
+    cores.share()
+    with console.progress("loading libraries"):
+        from va.train.finetuning import finetune as stage
+
+    def epoch_done(trial: TrainConfig, line: "Epoch") -> None:
+        console.note(_epoch_line(trial, line))
+
+    def bars(title: str) -> AbstractContextManager[Callable[..., None]]:
+        return console.progress(title, estimate=False)
+
+    done = stage.run(config, screen=stage.Screen(bars=bars, note=console.note, epoch_done=epoch_done))
+    failed = done.extracted.failed if done.extracted is not None else {}
+    for clip, reason in failed.items():
+        console.note(f"failed: {clip}: {reason}")
+    console.say(str(done.directory))
+    if failed:
+        raise VAError(
+            f"{len(failed)} clips have no features of the tuned encoders, the first because of "
+            f"{next(iter(failed.values()))}",
+            "The run is done. Mend or remove the media, and run the same command again for their features.",
+        )
 
 
 @options.stage(app, "sweep-grid", SweepConfig)
@@ -103,6 +132,15 @@ def compare_encoders(config: CompareConfig) -> None:
         console.note(f"ranked on {results['selected_on']}; {results['split']} is shown beside it and ranks nothing")
         console.say(str(config.out / "index.html"))
     comparison.require_all(results)
+
+
+def _epoch_line(trial: TrainConfig, line: "Epoch") -> str:
+    return (
+        f"epoch {line['epoch']:>3}/{trial.epochs}  loss {line['loss']:.4f}  "
+        f"ccc_loss {line['ccc_loss']:.4f}  kl {line['region_kl']:.4f}  "
+        f"{'fold' if trial.folds else trial.select_on} CCC V {line['ccc_valence']:.3f}  "
+        f"A {line['ccc_arousal']:.3f}  mean {line['ccc_mean']:.3f}" + (" best" if line["best"] else "")
+    )
 
 
 def _scored(run: Callable[..., dict[str, Any]], trained: dict[str, Any], config: RowSettings) -> dict[str, Any]:

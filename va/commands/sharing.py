@@ -18,6 +18,8 @@ def push(config: PushConfig) -> None:
         metrics=config.metrics,
         verified=config.verified_on_affwild2,
     )
+    for name, size in packed.sizes().items():
+        console.note(f"{name}: {size / 1e6:.1f} MB")
     if config.dry_run is not None:
         hub_pack.save(packed, config.dry_run)
         console.note("nothing was sent")

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va.data import labels, sources, tree
+from va.data import annotation_text, labels, sources, tree
 from va.data.corpus import Corpus, Skipped
 from va.data.rows import read_pairs
 from va.data.sample import read_sample
@@ -43,6 +43,7 @@ def read_tree(
     sample: Path | None,
     progress: Progress,
     annotations: Path | None = None,
+    as_meant: bool = False,
     probe: Probe = sources.probe_here,
 ) -> Corpus:
     """Read a tree and write its manifest.
@@ -55,6 +56,7 @@ def read_tree(
         sample: The challenge's sample file, which names the test clips; None for none.
         progress: Called with (videos done, videos in all).
         annotations: Folder below which annotations are looked for; None for the root.
+        as_meant: Read annotations that are not written as they should be as they are most likely meant.
         probe: Looks at the videos.
 
     Raises:
@@ -64,7 +66,8 @@ def read_tree(
     skipped: list[Skipped] = []
     there = tree.find_files(root, skipped)
     top = root if annotations is None else annotations.absolute()
-    found = _annotations(root, top, there if top == root else tree.find_files(top, skipped), skipped)
+    texts = there if top == root else tree.find_files(top, skipped)
+    found = _annotations(root, top, texts, skipped, as_meant=as_meant)
     videos = Videos(there, root)
     identities = read_pairs(root / "identities.csv", ("name", "identity"))
     listed = [
@@ -116,7 +119,9 @@ class _Annotation:
         return self.split != other.split or not same
 
 
-def _annotations(root: Path, top: Path, there: Iterable[Path], skipped: list[Skipped]) -> list[_Annotation]:
+def _annotations(
+    root: Path, top: Path, there: Iterable[Path], skipped: list[Skipped], *, as_meant: bool
+) -> list[_Annotation]:
     """Read the annotations below `top`, one for each name."""
     read: dict[str, _Annotation] = {}
     seen = 0
@@ -127,7 +132,7 @@ def _annotations(root: Path, top: Path, there: Iterable[Path], skipped: list[Ski
         seen += 1
         where = tree.below(root, file)
         try:
-            va, valid = labels.read_annotation(file)
+            va, valid = annotation_text.read_as_meant(file) if as_meant else labels.read_annotation(file)
         except VAError as error:
             skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))
             continue

@@ -1,4 +1,7 @@
-"""One clip in HDF5: what its group holds, and how it is checked (`docs/feature-format.md`)."""
+"""One clip in HDF5: what its group holds, and how it is checked (`docs/feature-format.md`).
+
+Features of an encoder and the model inputs that fine-tuning reads lie in groups of this one form.
+"""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,10 +21,13 @@ from va.version import __version__
 SCHEMA: Final = 2
 REDO: Final = "Run 'va extract' again: it redoes only what is missing or damaged."
 Kind = Literal["frames", "audio"]
+"""Of an encoder."""
 
+EMBEDDING: Final[np.dtype[Any]] = np.dtype(np.float16)
 UNITS: Final = {"values": "encoder units", "time_s": "s", "start_s": "s", "valid": "bool"}
-_TIME: Final = {"frames": "time_s", "audio": "start_s"}
-_RANK: Final = {"frames": 2, "audio": 3}
+_TIME: Final = {"frames": "time_s", "audio": "start_s", "rows": "time_s"}
+_LEADING: Final = {"frames": 1, "audio": 2, "rows": 1}
+"""Axes of `valid`: cells, or windows and steps, or rows of a spectrum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +82,16 @@ class Layout:
     Args:
         encoder: Encoder name.
         identity: The store's eight hexadecimal digits.
-        kind: `frames` or `audio`.
-        dim: Numbers per embedding.
+        kind: An encoder's, or `rows` for the rows of a clip's spectrum.
+        row: Shape of what one cell, step or row holds: (dim,) for embeddings, a model input's own.
+        dtype: Of the values.
     """
 
     encoder: str
     identity: str
-    kind: Kind
-    dim: int
+    kind: Kind | Literal["rows"]
+    row: tuple[int, ...]
+    dtype: np.dtype[Any] = EMBEDDING
 
     @property
     def time(self) -> str:
@@ -109,23 +117,27 @@ class Layout:
         Raises:
             ValueError: They do not fit the contract or each other.
         """
-        shape = values.shape
-        if len(shape) != _RANK[self.kind] or shape[-1] != self.dim or values.dtype != np.float16:
-            raise ValueError(f"values {values.dtype} {shape} do not fit {self.kind} of dim {self.dim}")
-        if valid.shape != shape[:-1] or valid.dtype != np.bool_:
+        shape, leading = values.shape, _LEADING[self.kind]
+        if len(shape) < leading or shape[leading:] != self.row or values.dtype != self.dtype:
+            raise ValueError(f"values {values.dtype} {shape} do not fit {self.kind} of {self.dtype} {self.row}")
+        if valid.shape != shape[:leading] or valid.dtype != np.bool_:
             raise ValueError(f"valid {valid.dtype} {valid.shape} does not fit values {shape}")
         if time_s.shape != shape[:1] or time_s.dtype != np.float64:
             raise ValueError(f"time_s {time_s.dtype} {time_s.shape} does not fit values {shape}")
 
 
-def check_content(values: NDArray[np.float16], valid: NDArray[np.bool_]) -> None:
+def check_content(values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
     """Check some rows' values.
 
     Raises:
         ValueError: Some are not finite, or not 0 where they are not valid.
     """
-    # A float16 is not finite when its exponent is all ones; np.isfinite takes ten times as long.
-    if (values.view(np.uint16) & 0x7C00).max(initial=0) == 0x7C00:
+    if values.dtype == np.float16:
+        # A float16 is not finite when its exponent is all ones; np.isfinite takes ten times as long.
+        finite = (values.view(np.uint16) & 0x7C00).max(initial=0) != 0x7C00
+    else:
+        finite = values.dtype.kind != "f" or bool(np.isfinite(values).all())
+    if not finite:
         raise ValueError("values are not finite")
     if values[~valid].any():
         raise ValueError("values that are not valid must be 0")
@@ -167,6 +179,32 @@ def verify(group: h5py.Group, layout: Layout, clip_id: str | None = None) -> dic
     return opened.attributes
 
 
+def map_values(path: Path, layout: Layout, clip_id: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Map a clip's values from its own file into memory, without reading them.
+
+    They were verified when they were written, and files are replaced, never changed: this does not verify again.
+
+    Args:
+        path: The file.
+        layout: What the store's clips have in common.
+        clip_id: The clip that it must hold.
+
+    Returns:
+        `values` in the layout's dtype, mapped and read-only, and `valid`.
+
+    Raises:
+        VAError: It is another clip's or another identity's.
+        Exception: It is damaged or not there; h5py reports that as many types.
+    """
+    with hdf5.reading(path) as file:
+        opened = _Opened(hdf5.group(file, files.safe_name(clip_id)), layout, clip_id)
+        values, valid = opened.values, opened.valid[()]
+        offset = values.id.get_offset()  # None for no rows
+        if offset is None:
+            return np.zeros(values.shape, layout.dtype), valid
+        return np.memmap(path, layout.dtype, mode="r", offset=offset, shape=values.shape), valid
+
+
 class _Opened:
     """A group whose attributes and shapes fit."""
 
@@ -183,7 +221,7 @@ class _Opened:
         checksum.update(self.time_s)
         _check_sum(times, checksum)
 
-    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float16], NDArray[np.bool_]]]:
+    def blocks(self) -> Iterator[tuple[slice, NDArray[Any], NDArray[np.bool_]]]:
         """Read rows, `values` and `valid`; what was given may be used once it ends without an error."""
         arrays = (self.values, self.valid)
         sums = [hdf5.Checksum(array.dtype, array.shape) for array in arrays]

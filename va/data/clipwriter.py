@@ -1,6 +1,7 @@
 """Writing one clip, block by block: whole and verified under its name, or not there at all."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class ClipWriter:
         clip_id: The clip.
         source: The medium that the features come from.
         time_s: float64 [rows], cell centres or window starts in seconds.
-        steps: Steps per window, None for frames.
+        steps: Steps per window, None for frames and rows.
         commit_lock: Held, shared, while the file gets its name.
         committed: Called with the file's size in bytes once it has its name.
 
@@ -47,25 +48,26 @@ class ClipWriter:
         commit_lock: Path,
         committed: Callable[[int], None],
     ) -> None:
-        if (steps is None) != (layout.kind == "frames") or (steps is not None and steps < 1):
+        if (steps is None) != (layout.kind != "audio") or (steps is not None and steps < 1):
             raise ValueError(f"steps {steps} do not fit {layout.kind}")
         self._layout, self._path, self._clip_id, self._source = layout, path, clip_id, source
         self._time_s = time_s
-        self._row: tuple[int, ...] = () if steps is None else (steps,)
+        self._steps: tuple[int, ...] = () if steps is None else (steps,)
         self._commit_lock, self._committed = commit_lock, committed
-        self._check_form(np.empty((0, *self._row, layout.dim), np.float16), np.empty((0, *self._row), np.bool_))
+        self._check_form(*self._nothing(0))
         self._next = 0
         self._finished = False
         self._temporary: Path | None = None
         self._writing: hdf5.Writing | None = None
         self._streams: tuple[_Stream, _Stream] | None = None
 
-    def append(self, first_row: int, values: NDArray[np.float16], valid: NDArray[np.bool_]) -> None:
+    def append(self, first_row: int, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
         """Write the next rows; rows skipped over are 0 and not valid.
 
         Args:
             first_row: Index of the first; at or after the end of what was appended before.
-            values: float16 [n, dim] for frames, [n, steps, dim] for audio; 0 where not valid.
+            values: float16 [n, dim] for frames, [n, steps, dim] for audio; in general the layout's dtype, [n, *row] or
+                [n, steps, *row]; 0 where not valid.
             valid: bool [n] or [n, steps].
 
         Raises:
@@ -118,7 +120,12 @@ class ClipWriter:
 
     @property
     def _row_bytes(self) -> int:
-        return 2 * self._layout.dim * int(np.prod(self._row))
+        return self._layout.dtype.itemsize * math.prod((*self._steps, *self._layout.row))
+
+    def _nothing(self, rows: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Make rows that are 0 and not valid."""
+        shape = (rows, *self._steps)
+        return np.zeros((*shape, *self._layout.row), self._layout.dtype), np.zeros(shape, np.bool_)
 
     def _check_open(self) -> None:
         if self._finished:
@@ -126,8 +133,8 @@ class ClipWriter:
 
     def _check_form(self, values: NDArray[Any], valid: NDArray[Any]) -> None:
         self._layout.check_form(values, self._time_s[: len(values)], valid)
-        if values.shape[1:-1] != self._row:
-            raise ValueError(f"values {values.shape} do not fit {self._row} steps")
+        if valid.shape[1:] != self._steps:
+            raise ValueError(f"values {values.shape} do not fit {self._steps} steps")
 
     def _open(self) -> tuple["_Stream", "_Stream"]:
         if self._streams is None:
@@ -135,22 +142,21 @@ class ClipWriter:
             self._writing = hdf5.Writing(self._temporary)
             group = self._writing.file.create_group(files.safe_name(self._clip_id))
             group.attrs.update(self._layout.attributes(self._clip_id, self._source))
-            shape = (len(self._time_s), *self._row)
+            shape = (len(self._time_s), *self._steps)
             times = _Stream(group, self._layout.time, self._time_s.shape, np.dtype(np.float64))
             times.put(self._time_s)
             times.finish()
             self._streams = (
-                _Stream(group, "values", (*shape, self._layout.dim), np.dtype(np.float16)),
+                _Stream(group, "values", (*shape, *self._layout.row), self._layout.dtype),
                 _Stream(group, "valid", shape, np.dtype(np.bool_)),
             )
         return self._streams
 
     def _skip_to(self, row: int) -> None:
         for rows in hdf5.row_blocks(row - self._next, self._row_bytes):
-            shape = (rows.stop - rows.start, *self._row)
-            self._put(np.zeros((*shape, self._layout.dim), np.float16), np.zeros(shape, np.bool_))
+            self._put(*self._nothing(rows.stop - rows.start))
 
-    def _put(self, values: NDArray[np.float16], valid: NDArray[np.bool_]) -> None:
+    def _put(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
         for stream, block in zip(self._open(), (values, valid), strict=True):
             stream.put(block)
         assert self._writing is not None  # `_open` made it

@@ -26,6 +26,10 @@ class SynthConfig:
     seed: int = 0
     """Same seed, same labels and pictures."""
 
+    style: Literal["cartoon", "chalk"] = "cartoon"
+    """How it is drawn and voiced: as what the demo encoders learned from, or in outlines on a dark board with a hoarse
+    voice, which they read badly. Labels and times are the same."""
+
     workers: int = outside_digest(default=0)
     """Processes; 0 takes one per processor."""
 
@@ -72,6 +76,10 @@ class AffWild2Config(AdapterConfig):
 
     annotations: Path | None = None
     """Folder with the annotations to use, where the tree holds several editions that contradict each other."""
+
+    as_meant: bool = False
+    """Read annotations that are not written as they should be as they are most likely meant: exchanged columns, decimal
+    commas, another encoding; 'va corpus check ROOT' says which those are. Without it they are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,25 +1,34 @@
 """The manifest: which clips there are, where their media lie, which split and identity they belong to.
 
 `corpus.json` is small and opens at once; labels and frame times lie in one sidecar per clip beside it,
-`labels/<clip>.npz` (arrays `time_s`, `va`, `valid`; read without pickle).
+`labels/<clip>.npz` (arrays `time_s`, `va`, `valid`; read without pickle). What was decided later, e.g. to leave a clip
+out, is a section of `corpus.json` (`decisions.py`) and holds for everyone who loads it.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from va import files
+from va.data import decisions, mediaroot, npfiles
+from va.data.decisions import Decision
 from va.errors import VAError
 
 SCHEMA: Final = 1
 SPLITS: Final = ("train", "val", "test")
+_MOST_FRAMES: Final = 100_000_000
+"""Of one clip: 19 days at 60 frames a second."""
+_SLACK_BYTES: Final = 1 << 20
+"""Labels of a few more frames than the manifest has are an error of their own."""
 _REMAKE: Final = "Make it again with 'va corpus synth', 'va corpus affwild2' or another adapter."
 
 
@@ -80,8 +89,9 @@ class Corpus:
         path: Absolute path of `corpus.json`.
         name: A name for reports.
         synthetic: True for a corpus drawn by `va corpus synth`; reports say so.
-        clips: All clips, ordered by id.
+        clips: All clips but those that a decision leaves out, ordered by id.
         skipped: What the adapter left out, and why.
+        decisions: What was decided about its clips.
     """
 
     path: Path
@@ -89,6 +99,7 @@ class Corpus:
     synthetic: bool
     clips: tuple[Clip, ...]
     skipped: tuple[Skipped, ...] = ()
+    decisions: tuple[Decision, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> "Corpus":
@@ -104,12 +115,21 @@ class Corpus:
         try:
             root = (file.parent / data["media_root"]).absolute()
             clips = tuple(_clip(row, root, file) for row in data["clips"])
+            mediaroot.check([clip.media for clip in clips], root=root, manifest=file, data=data)
             if len({clip.id for clip in clips}) < len(clips):
                 raise ValueError("two clips have one id")
             # Manifests of earlier versions say nothing about what was skipped.
             skipped = tuple(Skipped(what=str(row["what"]), why=str(row["why"])) for row in data.get("skipped", []))
-            return cls(path=file, name=data["name"], synthetic=bool(data["synthetic"]), clips=clips, skipped=skipped)
-        except (KeyError, TypeError, ValueError) as error:
+            decided = decisions.parse(data.get("decisions", []), file)
+            return cls(
+                path=file,
+                name=data["name"],
+                synthetic=bool(data["synthetic"]),
+                clips=_decided(clips, decided, file),
+                skipped=skipped,
+                decisions=decided,
+            )
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise VAError(f"{file}: is not a corpus manifest ({error!r})", _REMAKE) from None
 
     def split(self, *names: str) -> tuple[Clip, ...]:
@@ -117,15 +137,16 @@ class Corpus:
         return tuple(clip for clip in self.clips if clip.split in names)
 
     def truth(self, clip: Clip) -> Truth:
-        """Read a clip's annotation from its sidecar.
+        """Read a clip's annotation from its sidecar, as decided.
 
         Raises:
             VAError: The sidecar is missing or does not fit the manifest.
         """
-        file = _sidecar(self.path, clip.id)
+        decided = decisions.of_clip(self.decisions, clip.id)
+        file = _sidecar(self.path, clip.id, again="read-again" in decided)
         try:
-            with np.load(file, allow_pickle=False) as data:
-                truth = Truth(time_s=data["time_s"], va=data["va"], valid=data["valid"])
+            data = npfiles.read(file, wanted=("time_s", "va", "valid"), largest=8 * clip.num_frames + _SLACK_BYTES)
+            truth = Truth(time_s=data["time_s"], va=data["va"], valid=data["valid"])
         except Exception as error:  # NumPy, zipfile and zlib report damage as many types
             raise VAError(f"{file}: cannot be read as labels of clip '{clip.id}' ({error})", _REMAKE) from None
         frames = clip.num_frames
@@ -134,6 +155,9 @@ class Corpus:
             array = getattr(truth, name)
             if array.dtype != dtype or array.shape != shape:
                 raise VAError(f"{file}: '{name}' does not have the {frames} frames of '{clip.id}'", _REMAKE)
+        if decided:
+            va, valid = decisions.apply(decided, time_s=truth.time_s, va=truth.va, valid=truth.valid)
+            return Truth(time_s=truth.time_s, va=va, valid=valid)
         return truth
 
     def digest(self) -> str:
@@ -167,18 +191,19 @@ def save(
         skipped: What was left out, and why.
 
     Raises:
-        VAError: Two clips have one id.
+        VAError: Two clips have one id, or ids that some file systems take for one.
     """
     entries = sorted(entries, key=lambda entry: entry[0].id)
     for (first, _), (second, _) in itertools.pairwise(entries):
         if first.id == second.id:
             raise VAError(f"clip '{first.id}' appears twice ({first.media}, {second.media})", "Rename one of them.")
+    _check_names([clip.id for clip, _ in entries])
     file = directory.absolute() / "corpus.json"
     root = media_root.absolute()
     for clip, truth in entries:
-        with files.replacing(_sidecar(file, clip.id)) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, time_s=truth.time_s, va=truth.va, valid=truth.valid)
+        _write_sidecar(_sidecar(file, clip.id), truth)
     inside = root.is_relative_to(file.parent)
+    links = mediaroot.linked_folders([clip.media.absolute() for clip, _ in entries], root)
     files.write_json(
         file,
         {
@@ -186,11 +211,35 @@ def save(
             "name": name,
             "synthetic": synthetic,
             "media_root": root.relative_to(file.parent).as_posix() if inside else str(root),
+            **({"linked_folders": links} if links else {}),
             "clips": [_row(clip, root) for clip, _ in entries],
             "skipped": [{"what": one.what, "why": one.why} for one in skipped],
         },
     )
     return Corpus.load(file)
+
+
+def decide(corpus: Corpus, found: Sequence[Decision], labels: Mapping[str, Truth]) -> Corpus:
+    """Replace the decisions about a corpus; none takes all back.
+
+    Args:
+        corpus: Whose manifest is rewritten, with everything else in it as it was.
+        found: All decisions that shall hold from now on.
+        labels: Of clips that are read again and whose labels are not kept already, by id.
+
+    Raises:
+        VAError: The manifest cannot be read or written.
+    """
+    data = files.read_json(corpus.path, what="a corpus manifest", hint=_REMAKE)
+    for clip_id, truth in labels.items():
+        _write_sidecar(_sidecar(corpus.path, clip_id, again=True), truth)
+    data.pop("decisions", None)
+    if found:
+        data["decisions"] = [one.row() for one in found]
+    files.write_json(corpus.path, data)
+    if not any(one.do == "read-again" for one in found):
+        shutil.rmtree(corpus.path.parent / decisions.AGAIN, ignore_errors=True)
+    return Corpus.load(corpus.path)
 
 
 def dev_identities(clips: Sequence[Clip], *, fraction: float, seed: int) -> frozenset[str]:
@@ -236,8 +285,51 @@ def identity_folds(clips: Sequence[Clip], *, folds: int) -> tuple[frozenset[str]
     return tuple(frozenset(order[fold::folds]) for fold in range(folds))
 
 
-def _sidecar(manifest: Path, clip_id: str) -> Path:
-    return manifest.parent / "labels" / f"{files.safe_name(clip_id)}.npz"
+def _sidecar(manifest: Path, clip_id: str, *, again: bool = False) -> Path:
+    return manifest.parent / (decisions.AGAIN if again else "labels") / f"{files.safe_name(clip_id)}.npz"
+
+
+def _write_sidecar(file: Path, truth: Truth) -> None:
+    with files.replacing(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, time_s=truth.time_s, va=truth.va, valid=truth.valid)
+
+
+def _decided(clips: tuple[Clip, ...], decided: Sequence[Decision], manifest: Path) -> tuple[Clip, ...]:
+    """Leave out clips that were dropped, and count the frames of those that were read again."""
+    known = {clip.id for clip in clips}
+    for one in decided:
+        if one.clip not in known:
+            raise VAError(
+                f"{manifest}: a decision is about clip '{one.clip}', which is not there",
+                "Remove it from the section 'decisions'.",
+            )
+    dropped = {one.clip for one in decided if one.do == "drop"}
+    frames = {one.clip: one.frames for one in decided if one.do == "read-again"}
+    return tuple(
+        dataclasses.replace(clip, num_frames=frames.get(clip.id) or clip.num_frames)
+        for clip in clips
+        if clip.id not in dropped
+    )
+
+
+def _check_names(ids: Sequence[str]) -> None:
+    """Check that sidecars and features have names of their own where capital and small letters are one.
+
+    Raises:
+        VAError: Two have not, or one is no text.
+    """
+    names: dict[str, str] = {}
+    for clip_id in ids:
+        try:
+            other = names.setdefault(files.safe_name(clip_id).lower(), clip_id)
+        except ValueError:
+            raise VAError(f"clip {clip_id!r} has a name that is not UTF-8", "Rename it.") from None
+        if other != clip_id:
+            raise VAError(
+                f"clips '{other}' and '{clip_id}' differ in capital letters only, which some file systems do not tell "
+                "apart",
+                "Rename one of them.",
+            )
 
 
 def _row(clip: Clip, root: Path) -> dict[str, Any]:
@@ -252,14 +344,11 @@ def _row(clip: Clip, root: Path) -> dict[str, Any]:
 
 
 def _clip(row: dict[str, Any], root: Path, manifest: Path) -> Clip:
-    media = PurePosixPath(row["media"])
-    if media.is_absolute() or ".." in media.parts:
-        raise VAError(f"{manifest}: '{media}' leaves the media root", "A manifest may only name files below it.")
     if row["split"] not in SPLITS:
         raise VAError(f"{manifest}: clip '{row['id']}' has split '{row['split']}'", f"Use {', '.join(SPLITS)}.")
     clip = Clip(
         id=row["id"],
-        media=root / media,
+        media=mediaroot.below(root, row["media"], manifest),
         split=row["split"],
         identity=row["identity"],
         num_frames=int(row["frames"]),
@@ -267,6 +356,9 @@ def _clip(row: dict[str, Any], root: Path, manifest: Path) -> Clip:
     )
     if not (isinstance(clip.id, str) and clip.id and isinstance(clip.identity, str)):
         raise ValueError(f"id {clip.id!r} or identity {clip.identity!r} is not a name")
+    (clip.id + clip.identity).encode()  # half a surrogate pair is not text
+    if not 0 <= clip.num_frames <= _MOST_FRAMES:
+        raise ValueError(f"clip '{clip.id}' has {clip.num_frames} frames")
     if not (math.isfinite(clip.duration_s) and clip.duration_s > 0):
         raise ValueError(f"clip '{clip.id}' lasts {clip.duration_s} s")
     return clip

@@ -62,7 +62,7 @@ class FeatureStore:
             belongs = False
         if not belongs:
             raise VAError(f"{file}: does not belong to this folder or version", clipgroup.REDO)
-        self._layout = Layout(encoder=self.encoder, identity=self.digest, kind=self.kind, dim=self.dim)
+        self._layout = Layout(encoder=self.encoder, identity=self.digest, kind=self.kind, row=(self.dim,))
         self._shards = shards.Shards(directory, self._layout)
 
     @classmethod

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from va import files
-from va.data import timeline
+from va.data import npfiles, timeline
 from va.data.config import ImportConfig
 from va.data.corpus import Clip, Corpus
 from va.data.features import SCHEMA, ClipFeatures, FeatureStore, Kind, Source
@@ -24,6 +24,8 @@ from va.errors import VAError
 _SUFFIXES: Final = (".npy", ".npz")
 _TIMES: Final = ("times", "time_s")
 _LARGEST: Final = float(np.finfo(np.float16).max)
+_LARGEST_BYTES: Final = 4 << 30
+"""Of one array: an hour of 1,024 numbers, a hundred a second, in double precision, is three quarters of it."""
 _SLACK_S: Final = 1.0
 _SLACK: Final = 0.02
 """Rows may be a second or 2% longer or shorter than the clip: beyond that, rate or clip are not those of the file."""
@@ -104,9 +106,8 @@ def read(file: Path, *, rate_hz: float | None) -> tuple[NDArray[Any], NDArray[np
         VAError: It cannot be read, or its content is not of that form, finite and within float16.
     """
     try:
-        with file.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            arrays = {"features": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        arrays = npfiles.read(file, wanted=("features", *_TIMES), largest=_LARGEST_BYTES)
+        arrays = {name or "features": array for name, array in arrays.items()}
     except Exception as error:  # NumPy, zipfile and zlib report damage as many types
         raise VAError(f"{file}: cannot be read as numbers ({error})", "Save arrays of numbers, not objects.") from None
     values = arrays.get("features")

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from va import files
 from va.errors import VAError
 
 HEADER: Final = "image_location,valence,arousal"
@@ -54,11 +55,13 @@ def read_sample(path: Path) -> Sample:
             and line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = files.read_text(path, largest=files.LARGEST_TEXT, encoding="utf-8-sig")
     except OSError as error:
         raise VAError(f"{path}: cannot be read ({error.strerror})", "Check the path and permissions.") from None
     except UnicodeDecodeError:
         raise VAError(f"{path}: is not UTF-8 text", _HINT) from None
+    except ValueError as error:
+        raise VAError(f"{path}: is not a sample file ({error})", _HINT) from None
     # Not splitlines: a name may hold what Unicode calls a line break.
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     header = lines[0].replace(" ", "").lower()

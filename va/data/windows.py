@@ -150,58 +150,121 @@ def load(
     if not clips:
         raise VAError(f"{corpus.path}: the split has no clips", "Choose a split that has annotated clips.")
     check_window(voice, window_s=window_s, stride_s=stride_s)
-    layout = [timeline.window_cells(clip.duration_s, window_s=window_s, stride_s=stride_s) for clip in clips]
-    frames, audio = _room(clips, layout, face, voice, memory_bytes=memory_bytes)
+    layout = lay_out(corpus, clips, window_s=window_s, stride_s=stride_s, at_end=at_end)
+    frames, audio = _room(clips, layout.spans, face, voice, memory_bytes=memory_bytes)
+    valid: list[tuple[NDArray[Any], ...]] = []
+    first_cell = 0
+    for clip, span in zip(clips, layout.spans, strict=True):
+        seen, heard = face.read(clip.id), voice.read(clip.id)
+        _check_fit(span, seen, heard, face)
+        frames[first_cell : first_cell + span.cells] = seen.values
+        audio[span.windows] = heard.values
+        valid.append((seen.valid, heard.valid))
+        first_cell += span.cells
+    frame_valid, audio_valid = map(np.concatenate, zip(*valid, strict=True))
+    stays = torch.device("cpu") if isinstance(frames, np.memmap) else device
+    return layout.with_features(
+        frames=torch.from_numpy(frames).to(stays),
+        audio=torch.from_numpy(audio).to(stays),
+        frame_valid=_masked_last(frame_valid, fill=False, device=device),
+        audio_valid=_masked_last(audio_valid, fill=False, device=device),
+        device=device,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Windows and labels of some clips, without features.
+
+    Args:
+        spans: One per clip, in order.
+        cells: int64 [windows, T], cells counted through all clips, -1 for padding.
+        local_cells: int64 [windows, T], counted from their clip's start, -1 for padding.
+        target: float32 [cells or windows, 2].
+        target_valid: bool, same rows as `target`.
+        at_end: Whether targets are window ends instead of cells (settled 4).
+    """
+
+    spans: tuple[ClipSpan, ...]
+    cells: NDArray[np.int64]
+    local_cells: NDArray[np.int64]
+    target: NDArray[np.float32]
+    target_valid: NDArray[np.bool_]
+    at_end: bool
+
+    def with_features(
+        self, *, frames: Tensor, frame_valid: Tensor, audio: Tensor, audio_valid: Tensor, device: torch.device
+    ) -> WindowSet:
+        """Put features beside the windows, as `WindowSet` has them; `device` is where batches go."""
+        return WindowSet(
+            frames=frames,
+            frame_valid=frame_valid,
+            audio=audio,
+            audio_valid=audio_valid,
+            target=_masked_last(self.target, fill=0, device=device),
+            target_valid=_masked_last(self.target_valid, fill=False, device=device),
+            cells=_masked_last(self.cells, fill=-1, device=device),
+            local_cells=torch.from_numpy(self.local_cells),
+            spans=self.spans,
+            at_end=self.at_end,
+            device=device,
+        )
+
+
+def lay_out(corpus: Corpus, clips: Sequence[Clip], *, window_s: float, stride_s: float, at_end: bool) -> Layout:
+    """Lay windows over clips and read their labels.
+
+    Args:
+        corpus: Gives the labels.
+        clips: At least one.
+        window_s: Window length in seconds.
+        stride_s: Window distance in seconds.
+        at_end: One target per window, at its end, instead of one per cell (settled 4).
+
+    Raises:
+        VAError: A clip's labels cannot be read.
+    """
     rest: list[tuple[NDArray[Any], ...]] = []
     spans: list[ClipSpan] = []
     first_cell = first_window = 0
-    for clip, cells in zip(clips, layout, strict=True):
-        seen, heard, truth = face.read(clip.id), voice.read(clip.id), corpus.truth(clip)
-        _check_fit(clip, seen, heard, cells, face)
-        ends = np.minimum(heard.time_s + window_s, clip.duration_s)
-        target, target_valid = _targets(truth, ends if at_end else seen.time_s)
+    for clip in clips:
+        cells = timeline.window_cells(clip.duration_s, window_s=window_s, stride_s=stride_s)
+        centers = timeline.cell_centers(timeline.num_cells(clip.duration_s))
+        starts = timeline.window_starts(clip.duration_s, window_s=window_s, stride_s=stride_s)
+        ends = np.minimum(starts + window_s, clip.duration_s)
         spans.append(
             ClipSpan(
                 clip=clip,
-                cells=len(seen.values),
+                cells=len(centers),
                 windows=slice(first_window, first_window + len(cells)),
                 end_time_s=tuple(ends.tolist()),
                 full=tuple((cells[:, -1] >= 0).tolist()),
             )
         )
-        frames[first_cell : first_cell + len(seen.values)] = seen.values
-        audio[spans[-1].windows] = heard.values
         rows = np.where(cells < 0, -1, cells + first_cell)
-        rest.append((seen.valid, heard.valid, target, target_valid, rows, cells))
-        first_cell, first_window = first_cell + len(seen.values), first_window + len(cells)
-    frame_valid, audio_valid, target, target_valid, rows, local_cells = map(np.concatenate, zip(*rest, strict=True))
-    stays = torch.device("cpu") if isinstance(frames, np.memmap) else device
-    return WindowSet(
-        frames=torch.from_numpy(frames).to(stays),
-        audio=torch.from_numpy(audio).to(stays),
-        frame_valid=_masked_last(frame_valid, fill=False, device=device),
-        audio_valid=_masked_last(audio_valid, fill=False, device=device),
-        target=_masked_last(target, fill=0, device=device),
-        target_valid=_masked_last(target_valid, fill=False, device=device),
-        cells=_masked_last(rows, fill=-1, device=device),
-        local_cells=torch.from_numpy(local_cells),
+        rest.append((*_targets(corpus.truth(clip), ends if at_end else centers), rows, cells))
+        first_cell, first_window = first_cell + len(centers), first_window + len(cells)
+    target, target_valid, rows, local_cells = map(np.concatenate, zip(*rest, strict=True))
+    return Layout(
         spans=tuple(spans),
+        cells=rows,
+        local_cells=local_cells,
+        target=target,
+        target_valid=target_valid,
         at_end=at_end,
-        device=device,
     )
 
 
 def _room(
     clips: Sequence[Clip],
-    layout: Sequence[NDArray[Any]],
+    spans: Sequence[ClipSpan],
     face: FeatureStore,
     voice: FeatureStore,
     *,
     memory_bytes: float,
 ) -> list[NDArray[np.float16]]:
     """Make zeros for all clips' features and the masked rows, in memory or in temporary files."""
-    num_cells = sum(timeline.num_cells(clip.duration_s) for clip in clips)
-    num_windows = sum(len(cells) for cells in layout)
+    num_cells, num_windows = sum(span.cells for span in spans), spans[-1].windows.stop
     steps = voice.read(clips[0].id).values.shape[1]
     sizes = ((num_cells + 1, face.dim), (num_windows + 1, steps, voice.dim))
     if 2 * sum(math.prod(size) for size in sizes) <= memory_bytes:
@@ -242,9 +305,9 @@ def _targets(truth: Truth, time_s: NDArray[Any]) -> tuple[NDArray[Any], NDArray[
     return np.where(valid[:, None], truth.va[index], np.float32(0)), valid
 
 
-def _check_fit(clip: Clip, seen: ClipFeatures, heard: ClipFeatures, cells: NDArray[Any], face: FeatureStore) -> None:
-    if len(seen.values) != timeline.num_cells(clip.duration_s) or len(heard.values) != len(cells):
+def _check_fit(span: ClipSpan, seen: ClipFeatures, heard: ClipFeatures, face: FeatureStore) -> None:
+    if len(seen.values) != span.cells or len(heard.values) != span.windows.stop - span.windows.start:
         raise VAError(
-            f"{face.directory}: features of '{clip.id}' do not cover its {clip.duration_s:.2f} s",
+            f"{face.directory}: features of '{span.clip.id}' do not cover its {span.clip.duration_s:.2f} s",
             "The video changed since: make the corpus manifest again, then run 'va extract'.",
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from va import settings
-from va.data import features, windows
+from va.data import features, tuned, windows
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.data.windows import WindowSet
@@ -301,6 +301,6 @@ def predict_batch(
 
 
 def describe_identity(store: FeatureStore) -> str:
-    """Name a store for the report: encoder, identity digest, and whether it is a demo encoder."""
-    demo = " (demo encoder)" if store.identity.get("demo") else ""
-    return f"{store.encoder}-{settings.digest(store.identity)}{demo}"
+    """Name a store for the report: encoder, identity digest, what it was fine-tuned from, whether for show only."""
+    said = ", ".join(tuned.notes_on(store.identity))
+    return f"{store.encoder}-{settings.digest(store.identity)}{f' ({said})' if said else ''}"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from va import settings
+from va.data import tuned
 from va.data.corpus import Clip
 from va.evaluate import predict
 from va.evaluate.config import EvaluateConfig
@@ -51,10 +52,24 @@ def pairs(config: EvaluateConfig, loaded: Run, inputs: Inputs, clips: Sequence[C
         ("Label shift", f"{config.label_shift_s:g} s"),
         ("Trained", info["created"]),
     ]
+    found += _finetuning(info)
     found += [
         (f"Setting {name}", str(value)) for name, value in settings.as_dict(loaded.config, digest_only=True).items()
     ]
     return found + [(f"Version of {name}", version) for name, version in info["versions"].items()]
+
+
+def _finetuning(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say how a run came by encoders that were fine-tuned; nothing for a run whose encoders were not."""
+    found = []
+    for kind, name in (("face", "Frame encoder"), ("voice", "Audio encoder")):
+        said = tuned.describe(info["encoders"][kind])
+        if said:
+            found.append((name, f"{said}, where it saw the training clips of that run"))
+    if "finetuned_from" in info:
+        found.append(("Fine-tuning began from", info["finetuned_from"] or "a new head"))
+    own = info.get("finetune", {})
+    return found + [(f"Fine-tuning {name}", str(own[name])) for name in tuned.RECIPE if name in own]
 
 
 def selected_on(loaded: Run) -> str:

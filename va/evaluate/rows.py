@@ -123,7 +123,9 @@ def ridge_rows(
         return []  # a run that was shared does not say what to fit a baseline on
     stores = {store.encoder: store for store in features.open_stores(inputs.face.directory.parent)}
     trivial = [stores[name] for name in ("pixels", "loudness") if name in stores]
-    wanted = [("Ridge on frozen embeddings", "no head", [inputs.face, inputs.voice])]
+    pair = [inputs.face, inputs.voice]
+    kept = "fine-tuned" if any("tuned" in store.identity for store in pair) else "frozen"
+    wanted = [(f"Ridge on {kept} embeddings", "no head", pair)]
     if len(trivial) == 2:
         wanted.insert(0, ("Ridge on 16x16 pixels and loudness", "trivial baseline", trivial))
     train_names, selection_names, chosen_on = _division(loaded)

@@ -5,7 +5,6 @@ that holds the token's centre (settled 2). The CLS and distillation tokens are n
 """
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 from torch import Tensor
 from transformers import ASTModel
 from transformers.utils.logging import disable_progress_bar
@@ -30,18 +30,27 @@ AUDIOSET: Final = (-4.2677393, 4.5689974)
 """Mean and std of the published checkpoint, as in transformers' ASTFeatureExtractor: (x - mean) / (2 std)."""
 
 _SETTINGS: Final = "preprocessor_config.json"
+_BESIDE: Final = ("config.json", _SETTINGS)
 
 
-def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Path | None = None) -> Encoder:
     """Load an AST encoder: the AudioSet checkpoint (F2, R7), any other in a folder, or the tiny DEMO encoder.
 
     Any patch size, strides and input length will do. A checkpoint trained on other sounds brings their mean and std
     in preprocessor_config.json; without that file they are AudioSet's.
 
+    Args:
+        name: Its name.
+        config: The stage's settings.
+        device: Where the model goes.
+        folder: What `save` wrote, to be loaded instead of the published weights.
+
     Raises:
         VAError: The weights are missing or do not fit, or the window is longer than the model's input.
     """
-    if name == "tiny-ast":
+    if folder is not None:
+        weights.find(weights.AST, local=folder)
+    elif name == "tiny-ast":
         folder = weights.DEMO / "tiny-ast"
     else:
         file = weights.find(weights.AST, local=config.ast_weights)
@@ -55,7 +64,9 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
             weights.find(dataclasses.replace(weights.AST, filename="config.json"), local=None)
     model = _load(folder).to(device).eval().requires_grad_(False)
     digest = files.hash_file(folder / "model.safetensors")
-    return from_model(model, name=name, weights_digest=digest, normalisation=_normalisation(folder), config=config)
+    encoder = from_model(model, name=name, weights_digest=digest, normalisation=_normalisation(folder), config=config)
+    beside = {file: (folder / file).read_bytes() for file in _BESIDE if (folder / file).is_file()}
+    return dataclasses.replace(encoder, save=partial(_save, model, beside))
 
 
 def from_model(
@@ -168,13 +179,21 @@ def _load(folder: Path) -> ASTModel:
     return model
 
 
+def _save(model: ASTModel, beside: dict[str, bytes], folder: Path) -> None:
+    """Write the weights, with the files of settings that they were loaded with."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    files.write_bytes(folder / weights.AST.filename, save(state, metadata={"format": "pt"}))
+    for name, content in beside.items():
+        files.write_bytes(folder / name, content)
+
+
 def _normalisation(folder: Path) -> tuple[float, float]:
     """Read mean and std of a checkpoint's training data, if it brings them."""
     file = folder / _SETTINGS
     if not file.is_file():
         return AUDIOSET
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings = files.parse_json(files.read_text(file, largest=files.LARGEST_JSON))
         rate, bins = settings.get("sampling_rate", SAMPLE_RATE_HZ), settings.get("num_mel_bins", MEL_BINS)
         mean, std = float(settings.get("mean", AUDIOSET[0])), float(settings.get("std", AUDIOSET[1]))
         scaled = bool(settings.get("do_normalize", True))

@@ -79,6 +79,13 @@ class Batch(Generic[Owner]):
         if len(self._places) == self._size:
             self._launch()
 
+    def fits(self, inputs: NDArray[Any]) -> bool:
+        """Say whether inputs [inputs, ...] have the shape and the type of those that came before."""
+        return not self._buffers or (
+            self._buffers[0].shape[1:] == inputs.shape[1:]
+            and self._buffers[0].dtype == torch.from_numpy(inputs[:0]).dtype
+        )
+
     def flush(self) -> None:
         """Encode what is there, padded with zeros, and deliver everything."""
         if self._places:

@@ -17,7 +17,7 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from va import files, weights
@@ -41,8 +41,14 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 """OpenAI's preprocessing, open_clip's default too."""
 
 
-def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Path | None = None) -> Encoder:
     """Load a CLIP encoder: OpenAI's ViT-B/16 (F1, R7), its ViT-B/32 (F15) or the tiny DEMO encoder.
+
+    Args:
+        name: Its name.
+        config: The stage's settings.
+        device: Where the model goes.
+        folder: What `save` wrote, to be loaded instead of the published weights.
 
     Raises:
         VAError: The weights are missing or do not fit the architecture.
@@ -50,9 +56,11 @@ def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
     if name == "tiny-clip":
         file = weights.DEMO / "tiny-clip" / "model.safetensors"
         model = _tiny(file.with_name("config.json"))
+        if folder is not None:
+            file = weights.find(weights.CLIP, local=folder)
     else:
         architecture, hub_file = _OPENAI[name]
-        file = weights.find(hub_file, local=config.clip_weights)
+        file = weights.find(hub_file, local=folder or config.clip_weights)
         model = make_model(architecture)
     load_weights(model, file, option=weights.CLIP.option)
     model = model.to(device).eval().requires_grad_(False)
@@ -162,7 +170,14 @@ def wrap(
         encode=encode,
         prototypes=prototypes,
         tower=model.visual,  # not the text tower: prototypes stay as they are
+        save=partial(_save, model),
     )
+
+
+def _save(model: Any, folder: Path) -> None:
+    """Write both towers, so that texts of a fine-tuned encoder can be embedded too."""
+    state = {name: tensor.detach().float().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    files.write_bytes(folder / weights.CLIP.filename, save(state))
 
 
 def normalise(pictures: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from va.data.config import require_windows
+from va.engine.config import EngineSettings
 from va.errors import VAError
 from va.settings import argument, outside_digest, require
 
@@ -24,9 +25,12 @@ OPEN_CLIP: Final = "open_clip:"
 HUGGING_FACE: Final = "hf:"
 """Prefixes of encoders that a library knows by name."""
 
+RUN: Final = "run:"
+"""Prefix of a fine-tuned run's directory, which stands for both of its encoders."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractConfig:
+class ExtractSettings:
     """What to extract, with which encoders and weights."""
 
     corpus: Path = argument()
@@ -40,8 +44,8 @@ class ExtractConfig:
     encoders, which know only drawn faces and synthesised voices."""
 
     encoders: tuple[str, ...] = ()
-    """Encoders to run instead of the preset's, by name, also open_clip:MODEL/TAG and hf:MODEL (a hub id or a folder);
-    those already extracted are kept."""
+    """Encoders to run instead of the preset's, by name, also open_clip:MODEL/TAG, hf:MODEL (a hub id or a folder) and
+    run:DIR, both encoders of a run that 'va finetune' made; those already extracted are kept."""
 
     clip_weights: Path | None = outside_digest(default=None)
     """CLIP weights as an open_clip .safetensors file, for machines that reach no model hub."""
@@ -124,6 +128,16 @@ class ExtractConfig:
     def chosen(self) -> tuple[str, ...]:
         """Names of the encoders to run."""
         return self.encoders or PRESETS[self.preset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(EngineSettings, ExtractSettings):
+    """All of it, and where it runs."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        super().__post_init__()
+        self.check_engine()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Adding one takes a file like `clip.py` and a line in `build`.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from va.data.texttower import TowerContent
 from va.data.timeline import CELL_S
 from va.errors import VAError
 from va.extract import pictures
-from va.extract.config import BASELINES, HUGGING_FACE, OPEN_CLIP, ExtractConfig
+from va.extract.config import BASELINES, HUGGING_FACE, OPEN_CLIP, RUN, ExtractConfig
 from va.extract.decode import SAMPLE_RATE_HZ
 from va.extract.pictures import Sees
 from va.extract.spectrum import Spectrum
@@ -61,6 +62,9 @@ class Encoder:
         tower: The network inside `encode`, which `--compile` compiles; None for an encoder without weights.
         sees: frames only: what `transform` is given, the picture or, for `box`, where in the frame it was cut out
             (`pictures.Picture`), float32 [5].
+        save: Folder -> the weights as they are now, in files that the encoder's builder reads; None for an encoder
+            without weights.
+        folder: Where the files of a fine-tuned encoder are (`tuned.py`); None for any other.
     """
 
     name: str
@@ -75,6 +79,8 @@ class Encoder:
     text_tower: Callable[[Sequence[str]], TowerContent] | None = None
     tower: nn.Module | None = None
     sees: Sees = "picture"
+    save: Callable[[Path], None] | None = None
+    folder: Path | None = None
 
 
 def make_identity(
@@ -116,15 +122,38 @@ def has_text_tower(name: str) -> bool:
     return name in ("clip-vit-b-16", "clip-vit-b-32", "tiny-clip") or name.startswith(OPEN_CLIP)
 
 
-def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+def build_all(names: Sequence[str], *, config: ExtractConfig, device: torch.device) -> list[Encoder]:
+    """Load encoders as `--encoders` names them: `run:DIR` stands for the two of a fine-tuned run.
+
+    Raises:
+        VAError: As in `build`; or a run has no encoders of its own.
+    """
+    found: list[Encoder] = []
+    for name in names:
+        if name.startswith(RUN):
+            from va.extract import tuned
+
+            found += tuned.load(tuned.directory_of(name), config=config, device=device)
+        else:
+            found.append(build(name, config=config, device=device))
+    return found
+
+
+def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Path | None = None) -> Encoder:
     """Load an encoder by name, weights included, onto a device, in the precision that the settings ask for.
 
     Encoders without weights stay in float32 and are not compiled, whatever the settings.
 
+    Args:
+        name: Its name.
+        config: The stage's settings.
+        device: Where it goes.
+        folder: What its `save` wrote, to be loaded instead of its own weights.
+
     Raises:
         VAError: No such encoder, its weights are missing, or the device cannot do what the settings ask for.
     """
-    encoder = _load(name, config=config, device=device)
+    encoder = _load(name, config=config, device=device, folder=folder)
     if encoder.tower is None or (config.precision == "float32" and not config.compile):
         return encoder
     identity = {**encoder.identity, "compute_dtype": config.precision}
@@ -192,24 +221,24 @@ def _compile(encoder: Encoder, *, config: ExtractConfig, device: torch.device) -
     return dataclasses.replace(encoder, encode=encode)
 
 
-def _load(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+def _load(name: str, *, config: ExtractConfig, device: torch.device, folder: Path | None) -> Encoder:
     # Imported here: transformers and open_clip take seconds, and most runs need one of them.
     if name in ("clip-vit-b-16", "clip-vit-b-32", "tiny-clip"):
         from va.extract import clip
 
-        return clip.build(name, config=config, device=device)
+        return clip.build(name, config=config, device=device, folder=folder)
     if name in ("ast", "tiny-ast"):
         from va.extract import ast
 
-        return ast.build(name, config=config, device=device)
+        return ast.build(name, config=config, device=device, folder=folder)
     if name.startswith(OPEN_CLIP):
         from va.extract import openclip
 
-        return openclip.build(name, config=config, device=device)
+        return openclip.build(name, config=config, device=device, folder=folder)
     if name.startswith(HUGGING_FACE):
         from va.extract import hf
 
-        return hf.build(name, config=config, device=device)
+        return hf.build(name, config=config, device=device, folder=folder)
     if name == "logmel":
         from va.extract import logmel
 
@@ -219,6 +248,7 @@ def _load(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
 
         make = {"pixels": trivial.pixels, "loudness": trivial.loudness, "face-box": trivial.face_box}
         return make[name](config)
-    raise VAError(
-        f"--encoders: there is no encoder '{name}'", f"Choose from {', '.join(NAMES)}, open_clip:MODEL/TAG, hf:MODEL."
-    )
+    hint = f"Choose from {', '.join(NAMES)}, open_clip:MODEL/TAG, hf:MODEL, run:DIR."
+    if "@" in name:
+        hint = f"A fine-tuned encoder is named by its run's directory: run:{name.partition('@')[2] or 'DIR'}"
+    raise VAError(f"--encoders: there is no encoder '{name}'", hint)

@@ -125,7 +125,7 @@ class Extraction:
                 self._fail(event.clip, event.message)
             else:
                 self.present += 1
-                files.remove(self._record(event.clip))
+                files.remove(_record(self._config.out, event.clip))
                 self._total_s -= event.clip.duration_s
         else:
             work.problem = event.message if isinstance(event, Failed) else work.problem
@@ -152,6 +152,8 @@ class Extraction:
             work.problem = work.problem or f"{work.clip.media}: its reader process sent rows out of order"
         elif rows[-1] >= work.expected[event.encoder]:
             work.problem = work.problem or f"{work.clip.media}: its reader process sent more rows than it has"
+        elif not self._batches[event.encoder].fits(event.inputs):
+            work.problem = work.problem or f"{work.clip.media}: its reader process sent inputs of another shape"
         if work.problem is not None:
             return
         work.last[event.encoder] = rows[-1]
@@ -189,7 +191,7 @@ class Extraction:
                 continue
             self.written += 1
             self._done_s += work.clip.duration_s
-            files.remove(self._record(work.clip))
+            files.remove(_record(self._config.out, work.clip))
         if elapsed_s - self._reported_s < every_s:
             return
         self._reported_s = self.elapsed_s = elapsed_s
@@ -218,7 +220,13 @@ class Extraction:
     def _fail(self, clip: Clip, message: str) -> None:
         self.failed[clip.id] = message
         self._total_s -= clip.duration_s
-        files.write_json(self._record(clip), {"clip": clip.id, "media": str(clip.media), "error": message})
+        record_failure(self._config.out, clip, message)
 
-    def _record(self, clip: Clip) -> Path:
-        return self._config.out / FAILURES / f"{files.safe_name(clip.id)}.json"
+
+def record_failure(out: Path, clip: Clip, message: str) -> None:
+    """Leave a record of why a clip failed, in the features folder `out`."""
+    files.write_json(_record(out, clip), {"clip": clip.id, "media": str(clip.media), "error": message})
+
+
+def _record(out: Path, clip: Clip) -> Path:
+    return out / FAILURES / f"{files.safe_name(clip.id)}.json"

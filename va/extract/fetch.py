@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from va import weights
+from va.data.tuned import KINDS, places_of
 from va.errors import VAError
-from va.extract.config import BASELINES, HUGGING_FACE, OPEN_CLIP, PRESETS
+from va.extract.config import BASELINES, HUGGING_FACE, OPEN_CLIP, PRESETS, RUN
 
 PAPER: Final = PRESETS["paper"]
 KNOWN: Final = tuple(dict.fromkeys(name for names in PRESETS.values() for name in names))
@@ -46,6 +47,8 @@ def get(names: Sequence[str], *, progress: Callable[[int, int, str], None]) -> l
         locate(name)  # a name that is wrong shows before the first of several long downloads
     for done, name in enumerate(names):
         progress(done, len(names), name)
+        if name.startswith(RUN):
+            continue
         if name.startswith(HUGGING_FACE):
             if not locate(name)[0].there:
                 weights.find_folder(name.removeprefix(HUGGING_FACE), encoder=name)
@@ -65,6 +68,8 @@ def locate(name: str) -> list[Located]:
     if name in ("tiny-clip", "tiny-ast"):
         packed = weights.DEMO / name / "model.safetensors"
         return [Located(encoder=name, path=packed, there=packed.is_file())]
+    if name.startswith(RUN):
+        return _of_run(name)
     if name.startswith(HUGGING_FACE):
         wanted = name.removeprefix(HUGGING_FACE)
         local = Path(wanted).expanduser()
@@ -93,6 +98,23 @@ def require(places: Sequence[Located]) -> None:
             f"weights of {', '.join(lacking)} are not there",
             f"On a machine with a network: va weights get {' '.join(lacking)}",
         )
+
+
+def _of_run(name: str) -> list[Located]:
+    from va.extract import tuned  # loads torch, and only such a name needs it
+
+    directory = tuned.directory_of(name)
+    info = tuned.read(directory)
+    found = []
+    for kind in KINDS:
+        identity = info["encoders"][kind]
+        if "tuned" not in identity:
+            found += locate(str(identity["encoder"]))
+            continue
+        places = [Path(place) for place in places_of(directory, info, kind=kind, given=None) if place is not None]
+        there = [place for place in places if place.is_dir()]
+        found.append(Located(encoder=str(identity["encoder"]), path=(there or places)[0], there=bool(there)))
+    return found
 
 
 def _hub_files(name: str) -> tuple[weights.HubFile, ...]:

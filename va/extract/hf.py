@@ -6,7 +6,7 @@ half-second cells by token centre, as settled 2 does for AST. Code that comes wi
 safetensors are read.
 """
 
-import json
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,40 +29,71 @@ _LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
 _NEEDED: Final = ("config.json", "preprocessor_config.json")
 
 
-def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Path | None = None) -> Encoder:
     """Load a transformers model.
 
     Args:
         name: `hf:` and a hub id or a folder with config.json, preprocessor_config.json and safetensors.
         config: The stage's settings.
         device: Where the model goes.
+        folder: What `save` wrote, to be loaded instead of the checkpoint that the name means.
 
     Raises:
         VAError: Files are missing or do not fit together, or it is no vision or audio model of a supported kind.
     """
-    wanted = name.removeprefix(HUGGING_FACE)
-    local = Path(wanted).expanduser()
-    folder = local if wanted and local.is_dir() else weights.find_folder(wanted, encoder=name)
-    if folder == local:
-        name = HUGGING_FACE + local.resolve().name  # a path says where features came from, not what they are
+    if folder is None:
+        wanted = name.removeprefix(HUGGING_FACE)
+        local = Path(wanted).expanduser()
+        folder = local if wanted and local.is_dir() else weights.find_folder(wanted, encoder=name)
+        if folder == local:
+            name = HUGGING_FACE + local.resolve().name  # a path says where features came from, not what they are
     model, lacking = _load(folder, device)
     settings = {needed: files.hash_file(folder / needed) for needed in _NEEDED}
     vision = model.main_input_name == "pixel_values"
     if any(not (vision and key.startswith("pooler.")) for key in lacking):
         raise VAError(f"{folder}: the weights lack {', '.join(sorted(lacking)[:3])}", "Bring the whole checkpoint.")
     if vision:
-        return _vision(model, folder, name=name, settings=settings, has_pooler=not lacking, config=config)
-    return hf_audio.wrap(
-        model, folder, name=name, weights_digest=_weights_digest(folder), settings=settings, config=config
-    )
+        encoder = _vision(model, folder, name=name, settings=settings, has_pooler=not lacking, config=config)
+    else:
+        digest = _weights_digest(folder)
+        encoder = hf_audio.wrap(model, folder, name=name, weights_digest=digest, settings=settings, config=config)
+    return dataclasses.replace(encoder, save=partial(_save, model, lacking, folder))
+
+
+def _save(model: Any, lacking: set[str], source: Path, folder: Path) -> None:
+    """Write the whole checkpoint with the tower's weights in it, in one file; what it lacked it lacks again."""
+    whole, part = _open(source)[:2]
+    tower = getattr(whole, part) if part else whole
+    tower.load_state_dict({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()})
+    prefix = f"{part}." if part else ""
+    left_out = {prefix + name for name in lacking}
+    state = {name: tensor for name, tensor in whole.state_dict().items() if name not in left_out}
+    whole.save_pretrained(folder, state_dict=state, max_shard_size="1TB")
+    for file in folder.iterdir():  # its weights alone: its settings have another hash once they are written again
+        if file.suffix == ".safetensors":
+            files.write_bytes(file, file.read_bytes())
+        else:
+            file.unlink()
+    for needed in _NEEDED:
+        files.write_bytes(folder / needed, (source / needed).read_bytes())
 
 
 def _load(folder: Path, device: torch.device) -> tuple[Any, set[str]]:
     """Load the image or sound tower and say which of its weights are not in the checkpoint."""
+    model, part, lacking = _open(folder)
+    if part:
+        model = getattr(model, part)
+        lacking = {key.removeprefix(f"{part}.") for key in lacking if key.startswith(f"{part}.")}
+    return model.to(device).eval().requires_grad_(False), lacking
+
+
+def _open(folder: Path) -> tuple[Any, str, set[str]]:
+    """Load a whole checkpoint: the model, the part of it that is used ("" for all), the weights that it lacks."""
     disable_progress_bar()  # of transformers: one of ours is on screen already
     for needed in _NEEDED:
         if not (folder / needed).is_file():
             raise VAError(f"{folder / needed}: does not exist", "Bring the whole checkpoint into one folder.")
+    _weight_files(folder)
     try:
         config = AutoConfig.from_pretrained(folder, **_LOCAL)
         model, info = AutoModel.from_pretrained(
@@ -74,19 +105,32 @@ def _load(folder: Path, device: torch.device) -> tuple[Any, set[str]]:
             "Bring config.json, preprocessor_config.json and *.safetensors of a model that transformers knows.",
         ) from None
     lacking = {str(key) for key in info["missing_keys"]} | {str(key[0]) for key in info["mismatched_keys"]}
-    for part in ("vision_model", "encoder"):  # of a two-tower model, and of an encoder-decoder
-        if hasattr(model, part) and (part == "vision_model" or config.is_encoder_decoder):
-            model = getattr(model, part)
-            lacking = {key.removeprefix(f"{part}.") for key in lacking if key.startswith(f"{part}.")}
-    return model.to(device).eval().requires_grad_(False), lacking
+    if hasattr(model, "vision_model"):  # of a two-tower model
+        return model, "vision_model", lacking
+    part = "encoder" if config.is_encoder_decoder and hasattr(model, "encoder") else ""
+    return model, part, lacking
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """List the files that transformers takes the weights from; none where there is no safetensors file.
+
+    Raises:
+        VAError: The index names something else than files of the folder.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else []
+    hint = "Bring the whole checkpoint."
+    parts = files.read_json(index, what="an index of weights", hint=hint).get("weight_map")
+    names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
+    for name in sorted(names):
+        if Path(name).name != name or not (folder / name).is_file():
+            raise VAError(f"{index}: '{name}' is not a file of its folder", hint)
+    return [folder / name for name in sorted(names)]
 
 
 def _weights_digest(folder: Path) -> str:
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return files.hash_file(folder / "model.safetensors")
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    return "+".join(files.hash_file(folder / Path(name).name) for name in names)
+    return "+".join(map(files.hash_file, _weight_files(folder)))
 
 
 def _vision(

@@ -5,7 +5,7 @@ A tag of `open_clip.list_pretrained()` gives weights and preprocessing; without 
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,28 +20,30 @@ from va.extract import clip, texttower
 from va.extract.config import OPEN_CLIP, ExtractConfig
 from va.extract.encoders import Encoder
 
-_FILE = "open_clip_model.safetensors"
+_FILE = weights.CLIP.filename
 
 
-def build(name: str, *, config: ExtractConfig, device: torch.device) -> Encoder:
+def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Path | None = None) -> Encoder:
     """Load an open_clip model by its own name.
 
     Args:
         name: `open_clip:MODEL` or `open_clip:MODEL/TAG`.
         config: The stage's settings.
         device: Where the model goes.
+        folder: What `save` wrote, to be loaded instead of the tag's weights.
 
     Raises:
         VAError: There is no such model or tag, or its weights are missing or do not fit.
     """
     architecture, settings = _look_up(name)
-    if config.clip_weights is None:
+    given = folder or config.clip_weights
+    if given is None:
         file = weights.find(hub_file(name), local=None)
     else:
         local = weights.HubFile(
             encoder=name, repository=f"'{name}' on the hub", filename=_FILE, option=weights.CLIP.option
         )
-        file = weights.find(local, local=config.clip_weights)
+        file = weights.find(local, local=given)
     model = clip.make_model(architecture)
     clip.load_weights(model, file, option=weights.CLIP.option)
     model = model.to(device).eval().requires_grad_(False)

@@ -27,6 +27,7 @@ Lacking: TypeAlias = Callable[[Clip, Source], tuple[str, ...]]
 """Which encoders lack a clip made from a source."""
 
 _LONGEST_S: Final = 1e6
+_MOST_ROWS: Final = 1 << 31
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _STARTING: Final = threading.Lock()
 
@@ -115,7 +116,7 @@ class Reader:
             header, array = self._receive()
             event: Event | None = None
             try:
-                kind, busy = header["kind"], header.get("busy", {})
+                kind, busy = header["kind"], _seconds(header.get("busy", {}))
                 if kind == "source":
                     source = Source(size=int(header["size"]), digest=str(header["digest"]))
                 elif kind == "clip" and source is not None:
@@ -125,7 +126,7 @@ class Reader:
                     event = Begun(clip=clip, source=source, missing=missing, duration_s=duration_s)
                 elif kind == "inputs" and array is not None:
                     rows, counts, name = header["rows"], header["counts"], header["encoder"]
-                    if not (len(rows) == len(counts) == len(array) and name in missing):
+                    if not (len(rows) == len(counts) == len(array) and name in missing and _numbers([*rows, *counts])):
                         raise ValueError("inputs that were not asked for")
                     event = Inputs(clip=clip, encoder=name, rows=rows, counts=counts, inputs=array)
                 elif kind == "failed":
@@ -134,7 +135,7 @@ class Reader:
                     event = Ended(clip=clip)
                 else:
                     raise ValueError(f"a message '{kind}'")
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise ReaderError(f"its reader process sent {error}") from None
             if kind == "source" and source is not None:
                 missing = lacking(clip, source)
@@ -165,11 +166,21 @@ class Reader:
             return reading.receive(self._connection)
         except (EOFError, OSError):
             raise ReaderError(self._obituary()) from None
-        except (KeyError, TypeError, ValueError, multiprocessing.ProcessError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, MemoryError, multiprocessing.ProcessError) as error:
             raise ReaderError(f"its reader process sent {error}") from None
 
     def _obituary(self) -> str:
         return obituary(self._process, stall_s=self._stall_s)
+
+
+def _seconds(busy: Any) -> dict[str, float]:
+    if not (isinstance(busy, dict) and all(isinstance(seconds, int | float) for seconds in busy.values())):
+        raise ValueError("no seconds of stages")
+    return {str(name): float(seconds) for name, seconds in busy.items()}
+
+
+def _numbers(rows: list[Any]) -> bool:
+    return all(type(row) is int and 0 <= row < _MOST_ROWS for row in rows)
 
 
 def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, Any]:

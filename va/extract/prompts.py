@@ -6,18 +6,21 @@ The texts are outside the features' identity, so that no frame is encoded again;
 image tower made the features, which the hash of the weights decides.
 """
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from va import files
 from va.data import features, prototypes, texttower
+from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
 from va.data.regions import TEMPLATES
+from va.data.tuned import base_name, read_folder
 from va.device import choose_device
 from va.errors import VAError
-from va.extract import encoders
+from va.extract import encoders, tuned
 from va.extract.config import ExtractConfig, PromptsConfig
+from va.extract.encoders import Encoder
 
 
 class Written(NamedTuple):
@@ -42,14 +45,11 @@ def run(config: PromptsConfig) -> Written:
         templates = read_lines(config.templates, what="templates")
     check_templates(templates)
     store = features.choose_store(config.features, kind="frames", name=config.encoder, option="--encoder")
-    if store.identity.get("imported") or not encoders.has_text_tower(store.encoder):
+    if store.identity.get("imported") or not encoders.has_text_tower(base_name(store.identity)):
         raise VAError(
             f"{store.directory}: '{store.encoder}' has no text tower", "Name a CLIP encoder's features with --encoder."
         )
-    settings = ExtractConfig(
-        corpus=config.features, out=config.features, clip_weights=config.clip_weights, device=config.device
-    )
-    encoder = encoders.build(store.encoder, config=settings, device=choose_device(config.device))
+    encoder = _encoder(store, config)
     if encoder.identity["weights"] != store.identity.get("weights"):
         raise VAError(
             f"{store.directory}: was made with weights {store.identity.get('weights')}, "
@@ -73,6 +73,23 @@ def run(config: PromptsConfig) -> Written:
     return Written(tuple(written), made)
 
 
+def _encoder(store: FeatureStore, config: PromptsConfig) -> Encoder:
+    settings = ExtractConfig(
+        corpus=config.features, out=config.features, clip_weights=config.clip_weights, device=config.device
+    )
+    device = choose_device(config.device)
+    if "tuned" not in store.identity:
+        return encoders.build(store.encoder, config=settings, device=device)
+    return tuned.load_from(
+        [tuned.given(settings, "face"), read_folder(store.directory)],
+        store.identity,
+        kind="face",
+        whose=store.directory,
+        config=settings,
+        device=device,
+    )
+
+
 def read_texts(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read region texts: one per line, or a TOML file with `texts` and perhaps `templates`.
 
@@ -87,10 +104,7 @@ def read_texts(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     if file.suffix.lower() != ".toml":
         return read_lines(file, what="texts"), ()
-    try:
-        data = tomllib.loads(_read(file, what="texts"))
-    except tomllib.TOMLDecodeError as error:
-        raise VAError(f"{file}: is not valid TOML ({error})", "Correct the file given to --texts.") from None
+    data = files.read_toml(file, option="--texts")
     unknown = sorted(set(data) - {"texts", "templates"})
     if unknown:
         raise VAError(f"{file}: has no setting named '{unknown[0]}'", "Known settings: texts, templates.")
@@ -135,8 +149,10 @@ def _entries(value: Any, *, key: str, file: Path) -> tuple[str, ...]:
 
 def _read(file: Path, *, what: str) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return files.read_text(file, largest=files.LARGEST_TOML, encoding="utf-8-sig")
     except OSError as error:
         raise VAError(f"{file}: cannot be read ({error.strerror})", f"Check the path given to --{what}.") from None
     except UnicodeDecodeError as error:
         raise VAError(f"{file}: is not UTF-8 text ({error.reason})", "Save the file as UTF-8.") from None
+    except ValueError as error:
+        raise VAError(f"{file}: holds no {what} ({error})", f"Check the path given to --{what}.") from None

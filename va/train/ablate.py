@@ -77,7 +77,7 @@ def run(config: AblateConfig, *, progress: Callable[[int, int, str], None]) -> d
         VAError: Corpus, encoders or features are missing or do not fit, nothing is written then; or every trial failed.
     """
     rows = rows_of(config)
-    found, failed = train_rows(config, rows, forms=FORMS, progress=progress)
+    found, failed = train_rows(config, rows, forms=FORMS, engine=config, progress=progress)
     for line, row in zip(found, rows, strict=True):
         line |= {"published": row.published, "reference": row.is_reference}
     shown = [row.name for row in rows]

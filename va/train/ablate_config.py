@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from va.engine.config import EngineSettings
 from va.settings import argument, outside_digest, require
 from va.train.config import HeadSettings
 
@@ -75,7 +76,7 @@ def require_pairs(pairs: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblateConfig(RowSettings):
+class AblateConfig(EngineSettings, RowSettings):
     """Which of the paper's tables to run again, on what; everything else is the paper's recipe."""
 
     table: int
@@ -88,6 +89,7 @@ class AblateConfig(RowSettings):
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
+        self.check_engine()
         require(self.table in (1, 2, 3), option="--table", value=self.table, expected="1, 2 or 3")
         require_pairs(self.pairs)
         wanted = 2 if self.table == 1 else 1

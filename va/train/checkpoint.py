@@ -8,6 +8,7 @@ reused instead of trained again. An ensemble is a run as well: its weights have 
 """
 
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from va import files
+from va.data import texttower
 from va.errors import VAError
 from va.model import layers
 from va.model.head import TCNShape, VAHead
@@ -140,18 +142,19 @@ def is_finished(directory: Path) -> bool:
 
 
 def save_weights(directory: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    """Write a head's state dict, whole or not at all."""
+    """Write a head's state dict and its checksum, whole or not at all."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    about = {"blake2b": texttower.checksum(state)}
     with files.replacing(directory / "model.safetensors") as temporary:
         # Not by the library's own writer: only the owner could read its files, whatever the umask says.
-        temporary.write_bytes(save(state))
+        temporary.write_bytes(save(state, metadata=about))
 
 
 def load_run(directory: Path) -> Run:
     """Load a finished run.
 
     Raises:
-        VAError: Not a run directory, unfinished, of another version, or with weights that do not fit.
+        VAError: Not a run directory, unfinished, of another version, or with weights that do not fit or are damaged.
     """
     info = files.read_json(directory / "run.json", what="a finished run", hint=_HINT)
     if info.get("schema") != SCHEMA:
@@ -168,10 +171,27 @@ def load_run(directory: Path) -> Run:
     file = directory / "model.safetensors"
     require_whole(directory, info, only=file.name)
     try:
-        head.load_state_dict(load_file(file), strict=True, assign=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
+        head.load_state_dict(_weights(file), strict=True, assign=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise VAError(f"{file}: does not hold this run's weights ({str(error).splitlines()[0]})", _HINT) from None
     return Run(directory=directory, info=info, config=config, head=head.eval(), members=members)
+
+
+def _weights(file: Path) -> dict[str, torch.Tensor]:
+    """Read weights and check that they are those that were written.
+
+    Raises:
+        ValueError: They are not.
+        KeyError: The file does not say.
+    """
+    tensors = load_file(file)
+    with safe_open(file, framework="pt") as opened:
+        about = opened.metadata()
+    if about is None:  # written before there were checksums; nothing else writes such a file
+        warnings.warn(f"{file}: has no checksum, an older va wrote it; damage would go unnoticed", stacklevel=3)
+    elif about["blake2b"] != texttower.checksum(tensors):
+        raise ValueError("their checksum is another: the file is damaged")
+    return tensors
 
 
 def _check_regions(config: TrainConfig, info: dict[str, Any]) -> None:

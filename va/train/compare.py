@@ -39,7 +39,7 @@ def run(config: CompareConfig, *, progress: Callable[[int, int, str], None]) -> 
             every trial failed.
     """
     rows = rows_of(config)
-    found, failed = train_rows(config, rows, forms=[config.target], progress=progress)
+    found, failed = train_rows(config, rows, forms=[config.target], engine=config, progress=progress)
     for line, row in zip(found, rows, strict=True):
         line["selection"] = _selection(config, line["runs"][config.target])
         line["stores"] = [_describe(store) for store in seen_by(config, row.pair)]

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from va.engine.config import EngineSettings
 from va.settings import outside_digest, require
 from va.train.ablate_config import RowSettings, require_pairs
 from va.train.config import HeadSettings, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig(RowSettings):
+class CompareConfig(EngineSettings, RowSettings):
     """Which encoders to compare, and the head that is trained on each; by default the paper's."""
 
     pairs: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class CompareConfig(RowSettings):
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
+        self.check_engine()
         require(self.region_weight >= 0, option="--region-weight", value=self.region_weight, expected="at least 0")
         multiple = self.width > 0 and self.width % (2 * HeadSettings.num_heads) == 0
         require(multiple, option="--width", value=self.width, expected="a multiple of 8")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from va.engine.config import EngineSettings
 from va.errors import VAError
 from va.settings import argument, outside_digest, require
 
@@ -240,7 +241,7 @@ _POSITIVE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig(HeadSettings):
+class SweepConfig(EngineSettings, HeadSettings):
     """Which trials 'va sweep-grid' trains: every combination of the lists, each with every seed."""
 
     centers: tuple[float, ...] = (0.5, 0.66, 0.8, 1.0)
@@ -264,6 +265,7 @@ class SweepConfig(HeadSettings):
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
+        self.check_engine()
         for name in ("centers", "sigmas", "lambdas", "seeds"):
             self._require(name, bool(getattr(self, name)), "at least one number")
         for name in ("centers", "sigmas", "lambdas", "learning_rates", "seeds"):

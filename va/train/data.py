@@ -25,7 +25,7 @@ from va.train.config import TrainConfig
 from va.train.texts import Texts, choose_face, choose_texts
 
 _CHUNK = 1024
-_AUDIO_PICTURES = "logmel"
+AUDIO_PICTURES = "logmel"
 """The encoder whose features are pictures for a CNN instead of embeddings (settled 10)."""
 
 
@@ -72,7 +72,7 @@ class Data:
         return {
             "frame_dim": self.face.dim,
             "audio_dim": self.voice.dim,
-            "audio_cnn": self.voice.encoder == _AUDIO_PICTURES,
+            "audio_cnn": self.voice.encoder == AUDIO_PICTURES,
             "num_regions": regions,
             "text_dim": text_dim,
             **context,
@@ -130,17 +130,17 @@ def check(config: TrainConfig, data: Data) -> None:
         context.check(data.tower, count=config.context, prototypes=data.prototypes)
 
 
-def divide(config: TrainConfig, data: Data) -> Division:
+def divide(config: TrainConfig, corpus: Corpus) -> Division:
     """Choose a trial's clips (settled 7).
 
     Raises:
         VAError: A split without clips or labels, or too few identities.
     """
-    everyone = data.corpus.split("train")
+    everyone = corpus.split("train")
     if not everyone:
-        raise VAError(f"{data.corpus.path}: has no training clips", "Give a corpus with a train split.")
+        raise VAError(f"{corpus.path}: has no training clips", "Give a corpus with a train split.")
     if config.select_on == "val":
-        division = Division(train=everyone, selection=data.corpus.split("val"))
+        division = Division(train=everyone, selection=corpus.split("val"))
     else:
         if config.folds:
             held = corpora.identity_folds(everyone, folds=config.folds)[config.fold]
@@ -151,10 +151,10 @@ def divide(config: TrainConfig, data: Data) -> Division:
             selection=tuple(clip for clip in everyone if clip.identity in held),
         )
     for name, clips in (("training", division.train), (config.select_on, division.selection)):
-        labels = sum(int(data.corpus.truth(clip).valid.sum()) for clip in clips)
+        labels = sum(int(corpus.truth(clip).valid.sum()) for clip in clips)
         if labels < 2:
             raise VAError(
-                f"{data.corpus.path}: the {name} clips ({len(clips)}) have {labels} valid labels, a CCC needs two",
+                f"{corpus.path}: the {name} clips ({len(clips)}) have {labels} valid labels, a CCC needs two",
                 "Check the annotations (-5 is invalid), or choose other clips.",
             )
     return division

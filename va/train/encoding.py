@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from va.data.tuned import KINDS, Kind
 from va.errors import VAError
-from va.extract import encoders
+from va.extract import tuned
 from va.extract.config import ExtractConfig
 from va.extract.encoders import Encoder
 from va.train.checkpoint import Run
@@ -92,12 +93,12 @@ def load(run: Run, config: ExtractConfig, *, device: torch.device) -> Pair:
     Raises:
         VAError: Weights are missing, or the encoder is another one; says what differs.
     """
-    return Pair(*(_load(run, kind, config, device) for kind in ("face", "voice")))
+    return Pair(*(_load(run, kind, config, device) for kind in KINDS))
 
 
-def _load(run: Run, kind: str, config: ExtractConfig, device: torch.device) -> Encoder:
+def _load(run: Run, kind: Kind, config: ExtractConfig, device: torch.device) -> Encoder:
     wanted = run.info["encoders"][kind]
-    encoder = encoders.build(wanted["encoder"], config=config, device=device)
+    encoder = tuned.load_one(run.directory, run.info, kind=kind, config=config, device=device)
     found = encoder.identity
     # Which pictures it sees may differ on purpose (`settings_for`); the caller says so.
     differing = [name for name in sorted({*wanted, *found} - {"sampling"}) if wanted.get(name) != found.get(name)]

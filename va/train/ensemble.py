@@ -21,6 +21,7 @@ _TAKEN: Final = (
     "corpus",
     "features",
     "encoders",
+    "encoder_folders",
     "demo_encoders",
     "region_texts",
     "prototypes",

@@ -25,6 +25,7 @@ from va.model.head import VAHead
 from va.model.inference import predict_windows
 from va.model.text import RegionTexts
 from va.train.config import TrainConfig
+from va.train.source import Source
 from va.train.stack import Stack
 from va.train.state import Epoch, TrialState
 
@@ -68,6 +69,7 @@ def fit(
     *,
     epoch_done: Callable[[Trial, dict[str, Tensor] | None], None],
     texts: RegionTexts | None = None,
+    source: Source | None = None,
 ) -> None:
     """Train until each trial's selection score has stopped rising.
 
@@ -79,7 +81,9 @@ def fit(
         epoch_done: Called with each trial after each of its epochs, its state and log up to date, and with its head's
             state dict where the epoch is the best so far.
         texts: What makes prototypes of trials' context vectors, on the pool's device (`--context`).
+        source: What gives batches; None for the pool's own features.
     """
+    source = source or Source(pool)
     labels = pool.num_labels()
     running = [trial for trial in trials if not trial.is_done]
     while running:
@@ -89,12 +93,14 @@ def fit(
             states=[trial.state for trial in running],
             device=pool.device,
             texts=texts,
+            decays_vectors=source.decays_vectors,
         )
         together = running
         while len(running) == len(together):
             started = time.perf_counter()
-            means = _train_epoch(stack, together, pool, labels)
+            means = _train_epoch(stack, together, source, labels)
             trained = time.perf_counter()
+            source.renew()
             scores = _validate(stack, together, pool, truths)
             validated = time.perf_counter()
             for place, (trial, kept) in enumerate(zip(together, stack.states(), strict=True)):
@@ -120,25 +126,24 @@ class _Means:
     skipped: int
 
 
-def _train_epoch(stack: Stack, trials: Sequence[Trial], pool: WindowSet, labels: Tensor) -> list[_Means]:
+def _train_epoch(stack: Stack, trials: Sequence[Trial], source: Source, labels: Tensor) -> list[_Means]:
     """Go once through each trial's windows; what went wrong is in `failure`."""
     index = draw_batches(trials, labels)
     enough = labels[index].sum(dim=-1) >= 2  # a CCC of fewer than two labels is undefined (settled 8)
     num_batches = [-(-len(windows_of(trial.train)) // trial.config.batch_size) for trial in trials]
     total_steps = [trial.config.epochs * count for trial, count in zip(trials, num_batches, strict=True)]
-    on_device = index.to(pool.device)
     stack.head.train()
-    lost = [
-        stack.step(pool.batch(on_device[step]), active=active, total_steps=total_steps)
-        for step, active in enumerate(enough.tolist())
-    ]
+    lost = source.begin(index)
+    for step, active in enumerate(enough.tolist()[len(lost) :], start=len(lost)):
+        lost.append(stack.step(source.batch(step), active=active, total_steps=total_steps))
+        source.learn(stack, lost, active=active)
     stack.keep_prototypes()
     both = torch.stack(lost).cpu().double()  # the first wait for the device in the epoch
     means = []
     for place, trial in enumerate(trials):
         made = enough[:, place]
         losses = both[made, place]
-        _look_for_failure(trial, losses, index[made, place], pool)
+        _look_for_failure(trial, losses, index[made, place])
         ccc, kl = losses.mean(dim=0).tolist()
         means.append(_Means(ccc_loss=ccc, region_kl=kl, skipped=num_batches[place] - int(made.sum())))
     return means
@@ -170,7 +175,7 @@ def draw_batches(trials: Sequence[Trial], labels: Tensor) -> Tensor:
     return torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - len(row)), value=-1) for row in rows], dim=1)
 
 
-def _look_for_failure(trial: Trial, losses: Tensor, index: Tensor, pool: WindowSet) -> None:
+def _look_for_failure(trial: Trial, losses: Tensor, index: Tensor) -> None:
     if not len(losses):
         trial.failure = VAError(
             "no training batch has two valid labels", "Check the annotations of the training split."

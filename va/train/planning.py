@@ -1,16 +1,13 @@
 """Settings -> the runs that they stand for: what each reads, where it lies, and which can be trained together."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from va import settings
-from va.device import choose_device
+from va.device import be_deterministic, choose_device
 from va.errors import VAError
 from va.train import events
 from va.train.config import TrainConfig
@@ -81,10 +78,9 @@ def plan(configs: Sequence[TrainConfig]) -> list[Planned]:
             opened[source] = open_data(config)
         data = opened[source]
         check(config, data)
-        _check_machine(config)
         chosen = (*source, config.select_on, config.folds, config.fold, config.dev_fraction, config.seed)
         if chosen not in divided:
-            divided[chosen] = divide(config, data)
+            divided[chosen] = divide(config, data.corpus)
         division = divided[chosen]
         identity = identity_of(config, data, division)
         directory = config.out / f"{config.name or describe(config)}-{settings.digest(identity)}"
@@ -97,15 +93,19 @@ def describe(config: TrainConfig) -> str:
     return f"{config.temporal}-{config.fusion if config.modalities == 'both' else config.modalities}"
 
 
-def _check_machine(config: TrainConfig) -> None:
+def check_machine(config: TrainConfig) -> None:
+    """Check that a run can be trained on this machine, and set torch up for it.
+
+    Raises:
+        VAError: TensorBoard or the device is not there, or it cannot do what the settings ask for.
+    """
     if config.tensorboard:
         events.require()
     device = choose_device(config.device)
     if config.precision != "float32" and device.type != "cuda":
         raise VAError(f"--precision {config.precision}: needs a GPU", "Leave it out to train in float32.")
-    if config.deterministic and device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
+    if config.deterministic:
+        be_deterministic(device)
 
 
 def groups(planned: Iterable[Planned]) -> list[list[Planned]]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from va.data.corpus import Corpus
 from va.data.features import FeatureStore
+from va.engine.config import EngineSettings
 from va.errors import VAError
 from va.train import planning
 from va.train.ablate_config import RowSettings
@@ -41,7 +42,12 @@ class Row:
 
 
 def train_rows(
-    config: RowSettings, rows: Sequence[Row], *, forms: Sequence[Form], progress: Callable[[int, int, str], None]
+    config: RowSettings,
+    rows: Sequence[Row],
+    *,
+    forms: Sequence[Form],
+    engine: EngineSettings,
+    progress: Callable[[int, int, str], None],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Train what is missing of a table, after checking that all of it can be reported.
 
@@ -49,6 +55,7 @@ def train_rows(
         config: What all rows have in common.
         rows: The table.
         forms: Targets that every row is trained for.
+        engine: Where they are trained.
         progress: Called with (epochs done, epochs in all, what was trained); a trial that stops early has then done
             all of its epochs.
 
@@ -62,7 +69,10 @@ def train_rows(
     cells = list(itertools.product(rows, forms, config.seeds))
     trials = [_trial(config, row, form, seed) for row, form, seed in cells]
     directories, failures = train_most(
-        trials, progress=progress, say=lambda trial, line: f"{planning.describe(trial)}, {trial.target}"
+        trials,
+        engine=engine,
+        progress=progress,
+        say=lambda trial, line: f"{planning.describe(trial)}, {trial.target}",
     )
     found = [_describe(row, forms) for row in rows]
     failed = []

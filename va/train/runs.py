@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from va import files, settings
 from va.data.corpus import Truth
 from va.data.timeline import cells_in
+from va.data.tuned import read_folder
 from va.data.windows import WindowSet
 from va.device import choose_device, free_bytes
 from va.errors import VAError
@@ -26,13 +27,10 @@ from va.train import state as states
 from va.train.config import TrainConfig
 from va.train.data import load_pool, moments, read_truths
 from va.train.loop import Trial
-from va.train.planning import Planned, groups, plan
+from va.train.planning import Planned, check_machine, groups, plan
 from va.train.state import Epoch, TrialState
 
 EpochDone = Callable[[TrainConfig, Epoch], None]
-
-_DROPOUT_STREAM: Final = 0x5EED
-"""Sets the seed of a trial's dropout apart from that of its batches."""
 
 
 class TrialsFailed(VAError):
@@ -70,26 +68,28 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
         TrialsFailed: Some runs failed on the way; the others are finished.
     """
     planned = plan(configs)
+    for config in configs:
+        check_machine(config)
     failures: dict[Path, VAError] = {}
     finished = {one.directory for one in planned if checkpoint.is_finished(one.directory)}
     for directory in sorted(finished):
         checkpoint.require_whole(directory)
     for group in groups(one for one in planned if one.directory not in finished):
-        failures |= _train_group(group, epoch_done)
+        failures |= train_group(group, at_once=group[0].config.stack, epoch_done=epoch_done)
     if failures:
         raise TrialsFailed(failures, of=len(planned))
     return [one.directory for one in planned]
 
 
-def _train_group(group: list[Planned], epoch_done: EpochDone) -> dict[Path, VAError]:
-    """Train runs of one architecture on one set of features, as many at once as fit."""
+def train_group(group: list[Planned], *, at_once: int, epoch_done: EpochDone) -> dict[Path, VAError]:
+    """Train runs of one architecture on one set of features, so many at once, or as fit; says which failed, and why."""
     first = group[0]
     device = choose_device(first.config.device)
     clips = [clip for one in group for clip in (*one.division.train, *one.division.selection)]
     pool = load_pool(first.config, first.data, clips, device)
     truths = read_truths(first.data, [clip for one in group for clip in one.division.selection])
     texts = context.load(first.data.tower, pool.device) if first.data.tower is not None else None
-    at_once = first.config.stack or _fitting(first, device)
+    at_once = at_once or fitting(first)
     failures: dict[Path, VAError] = {}
     with contextlib.ExitStack() as held:
         # Two processes would write in turns, and one that is killed would leave its own half in the other's run.
@@ -184,7 +184,7 @@ def _new_state(one: Planned, pool: WindowSet, windows_of: Tensor) -> TrialState:
         weights=weights,
         # Streams of their own: batches and dropout must not depend on how many numbers initialisation took.
         order=states.new_generator(seed, torch.device("cpu")),
-        dropout=states.new_generator(seed ^ _DROPOUT_STREAM, pool.device),
+        dropout=states.new_generator(seed ^ states.DROPOUT_STREAM, pool.device),
     )
 
 
@@ -201,8 +201,8 @@ def make_head(one: Planned) -> VAHead:
     )
 
 
-def _fitting(one: Planned, device: torch.device) -> int:
-    """Guess how many trials fit into half of the free memory, at least one."""
+def fitting(one: Planned) -> int:
+    """Guess how many trials fit into half of the free memory of their device, at least one."""
     config = one.config
     parameters = sum(parameter.numel() for parameter in make_head(one).parameters())
     cells = cells_in(config.window_s, name="window")
@@ -214,11 +214,12 @@ def _fitting(one: Planned, device: torch.device) -> int:
     needed = 4 * (6 * parameters + config.batch_size * cells * per_step)
     if one.data.tower is not None:
         needed += 4 * context.floats_per_trial(one.data.tower, count=config.context)
-    return max(1, int(free_bytes(device) / 2 / needed))
+    return max(1, int(free_bytes(choose_device(config.device)) / 2 / needed))
 
 
 def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any]:
     data, state = one.data, trial.state
+    noted = {kind: read_folder(store.directory) for kind, store in (("face", data.face), ("voice", data.voice))}
     return {
         "schema": checkpoint.SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -229,6 +230,7 @@ def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any
         "corpus": {"name": data.corpus.name, "path": str(data.corpus.path), "synthetic": data.corpus.synthetic},
         "features": {"face": str(data.face.directory.absolute()), "voice": str(data.voice.directory.absolute())},
         "encoders": {"face": data.face.identity, "voice": data.voice.identity},
+        "encoder_folders": {kind: str(folder) for kind, folder in noted.items() if folder is not None},
         "demo_encoders": bool(data.face.identity.get("demo") or data.voice.identity.get("demo")),
         "region_texts": list(data.prototypes.texts),
         "prototypes": {"source": data.texts.source, "borrowed": data.texts.borrowed},

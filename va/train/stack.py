@@ -9,6 +9,7 @@ Shapes: N trials, B windows of a batch, R regions.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from va.model import layers
 from va.model.head import VAHead
 from va.model.prompts import region_centers, soft_labels
 from va.model.text import RegionTexts
-from va.train import losses
+from va.train import losses, weight_decay
 from va.train.config import TrainConfig
 from va.train.state import TrialState
 
@@ -32,6 +33,7 @@ class Stack:
         states: One per trial.
         device: Where to train.
         texts: On that device, what makes the prototypes of the trials' context vectors; None for heads without any.
+        decays_vectors: Whether weight decay acts on biases and other vectors too.
 
     Attributes:
         head: The stacked head, float32.
@@ -47,6 +49,7 @@ class Stack:
         states: Sequence[TrialState],
         device: torch.device,
         texts: RegionTexts | None = None,
+        decays_vectors: bool = True,
     ) -> None:
         self.configs = list(configs)
         self.device = device
@@ -66,7 +69,7 @@ class Stack:
             {name: tensor.detach()[trial].requires_grad_() for name, tensor in self._parameters.items()}
             for trial in range(len(states))
         ]
-        self._optimiser = self._make_optimiser(states)
+        self._optimiser = self._make_optimiser(states, decays_vectors=decays_vectors)
         self._centers = torch.stack([region_centers(config.axes) for config in configs])[:, None, None].to(device)
         self._sigma = _column([config.sigma for config in configs], device)[:, None, None, None]
         self._region_weight = _column([config.region_weight for config in configs], device)
@@ -145,14 +148,20 @@ class Stack:
         context = head.region_head.context
         return None if self._texts is None or context is None else self._texts(context)
 
-    def _make_optimiser(self, states: Sequence[TrialState]) -> torch.optim.AdamW:
-        groups = [
-            {"params": list(leaves.values()), "lr": config.learning_rate, "weight_decay": config.weight_decay}
-            for leaves, config in zip(self._leaves, self.configs, strict=True)
-        ]
+    def _make_optimiser(self, states: Sequence[TrialState], *, decays_vectors: bool) -> torch.optim.AdamW:
+        groups: list[dict[str, Any]] = []
+        for trial, (leaves, config) in enumerate(zip(self._leaves, self.configs, strict=True)):
+            parts: list[dict[str, Any]] = [
+                {"params": list(leaves.values()), "lr": config.learning_rate, "weight_decay": config.weight_decay}
+            ]
+            if not decays_vectors:
+                parts = weight_decay.split(leaves, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+            groups += [{**part, "trial": trial} for part in parts]
         optimiser = torch.optim.AdamW(groups, fused=True)
         for leaves, state in zip(self._leaves, states, strict=True):
-            for name, leaf in leaves.items() if state.moments else ():
+            for name, leaf in leaves.items():
+                if f"exp_avg/{name}" not in state.moments:  # none yet, or nothing has trained it
+                    continue
                 optimiser.state[leaf] = {
                     "step": torch.tensor(float(state.steps), device=self.device),
                     **{
@@ -171,13 +180,15 @@ class Stack:
             grad.mul_(layers.spread(factor, grad, trailing=0))
 
     def _update(self, active: Sequence[bool], total_steps: Sequence[int]) -> None:
-        for trial, (leaves, group) in enumerate(zip(self._leaves, self._optimiser.param_groups, strict=True)):
+        for trial, leaves in enumerate(self._leaves):
             for name, leaf in leaves.items():
                 grad = self._parameters[name].grad
                 leaf.grad = grad[trial] if active[trial] and grad is not None else None
+        for group in self._optimiser.param_groups:
+            trial = group["trial"]
             factor = schedule_factor(self.configs[trial], step=self.steps[trial], total_steps=total_steps[trial])
             group["lr"] = self.configs[trial].learning_rate * factor
-            self.steps[trial] += active[trial]
+        self.steps = [steps + on for steps, on in zip(self.steps, active, strict=True)]
         self._optimiser.step()
         if self.averaged is not None:
             share = 1 - self.configs[0].ema

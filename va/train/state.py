@@ -24,6 +24,8 @@ NAME: Final = "state.safetensors"
 PREVIOUS: Final = "previous.safetensors"
 """The state one epoch before, for a stack that was killed while it saved its trials one after the other."""
 SCHEMA: Final = 2
+DROPOUT_STREAM: Final = 0x5EED
+"""Sets the seed of a trial's dropout apart from that of its batches."""
 
 
 class Epoch(TypedDict):
@@ -50,6 +52,9 @@ class TrialState:
         dropout: State of the generator that its dropout draws from, uint8, of the device's kind.
         moments: AdamW's two running means per parameter, as "exp_avg/<name>" and "exp_avg_sq/<name>"; empty at first.
         ema: Averaged weights, empty without --ema.
+        below: State of the backbones that learn with it, empty where features are cached.
+        lost: Losses of the steps that were made in an epoch under way, float32 [steps, 2]; `order` is then that of
+            the epoch's begin. Empty between two epochs.
         steps: Updates made.
         epoch: Epochs done.
         best_epoch: The one with the best selection score, 0 before the first.
@@ -62,6 +67,8 @@ class TrialState:
     dropout: Tensor
     moments: dict[str, Tensor] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)
+    below: dict[str, Tensor] = field(default_factory=dict)
+    lost: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
     steps: int = 0
     epoch: int = 0
     best_epoch: int = 0
@@ -69,29 +76,30 @@ class TrialState:
     log: list[Epoch] = field(default_factory=list)
 
 
-def save(state: TrialState, directory: Path) -> None:
-    """Write a state into a run directory, whole or not at all, and keep the one before it.
+def save(state: TrialState, directory: Path, *, keep_previous: bool = True) -> None:
+    """Write a state into a run directory, whole or not at all.
+
+    Args:
+        state: The state.
+        directory: The run's.
+        keep_previous: Keep the one before it; those of backbones are gigabytes.
 
     Raises:
         VAError: It cannot be written.
     """
-    groups = {"weights": state.weights, "moments": state.moments, "ema": state.ema}
+    groups = {"weights": state.weights, "moments": state.moments, "ema": state.ema, "below": state.below}
     tensors = {f"{group}/{name}": tensor for group, found in groups.items() for name, tensor in found.items()}
-    tensors |= {"order": state.order, "dropout": state.dropout}
-    counts: dict[str, Any] = {
-        "schema": SCHEMA,
-        "steps": state.steps,
-        "epoch": state.epoch,
-        "best_epoch": state.best_epoch,
-    }
-    counts |= {"best_score": state.best_score, "log": state.log}
+    tensors |= {"order": state.order, "dropout": state.dropout, "lost": state.lost}
+    counts: dict[str, Any] = {"schema": SCHEMA, "steps": state.steps, "epoch": state.epoch}
+    counts |= {"best_epoch": state.best_epoch, "best_score": state.best_score, "log": state.log}
     with files.replacing(directory / NAME) as temporary:
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         # One entry, because the library writes several in any order.
-        text = json.dumps(counts | {"blake2b": _checksum(counts, kept)})
+        text = json.dumps(counts | {"blake2b": checksum(counts, kept)})
         temporary.write_bytes(to_bytes(kept, metadata={"state": text}))
-        with contextlib.suppress(FileNotFoundError):
-            (directory / NAME).replace(directory / PREVIOUS)
+        if keep_previous:
+            with contextlib.suppress(FileNotFoundError):
+                (directory / NAME).replace(directory / PREVIOUS)
 
 
 def load(directory: Path) -> TrialState | None:
@@ -135,18 +143,20 @@ def _read(file: Path) -> TrialState | None:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
         if counts["schema"] != SCHEMA:
             raise ValueError("another version wrote it")
-        if counts.pop("blake2b") != _checksum(counts, tensors):
+        if counts.pop("blake2b") != checksum(counts, tensors):
             raise ValueError("its bytes are not those that were written")
         del counts["schema"]
         return TrialState(
             weights=_group(tensors, "weights"),
             moments=_group(tensors, "moments"),
             ema=_group(tensors, "ema"),
+            below=_group(tensors, "below"),
+            lost=tensors.get("lost", torch.zeros(0, 2)),
             order=tensors["order"],
             dropout=tensors["dropout"],
             **counts,
         )
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VAError(
             f"{file}: cannot be resumed from ({error})", "Give --no-resume to train this run from the start."
         ) from None
@@ -163,8 +173,8 @@ def new_generator(seed: int, device: torch.device) -> Tensor:
     return torch.Generator(device).manual_seed(seed).get_state()
 
 
-def _checksum(counts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """Hash counts and tensors: a wrong bit in them would go on learning unnoticed."""
+def checksum(counts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Hash JSON values and tensors on the CPU: a wrong bit in them would go on learning unnoticed."""
     found = hashlib.blake2b(json.dumps(counts).encode(), digest_size=16)
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

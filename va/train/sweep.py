@@ -123,7 +123,7 @@ def run(config: SweepConfig, *, progress: Callable[[int, int, str], None]) -> di
         best = max(best, line["ccc_mean"])
         return f"best {trial.select_on} CCC {best:.3f}"
 
-    directories, failures = train_most(trials, progress=progress, say=say)
+    directories, failures = train_most(trials, engine=config, progress=progress, say=say)
     finished, failed = [], []
     for trial, directory in zip(trials, directories, strict=True):
         name = directory.relative_to(config.out).as_posix()
@@ -177,7 +177,8 @@ def _read(directory: Path, trial: TrainConfig, place: dict[str, Any]) -> Scored:
     info = files.read_json(directory / "run.json", what="a finished run", hint="Run the same command again.")
     try:
         selection = info["selection"]
-        log = [json.loads(line) for line in (directory / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        text = files.read_text(directory / "log.jsonl", largest=files.LARGEST_JSON)
+        log = [json.loads(line) for line in text.splitlines()]  # a loss may be NaN
         chosen = next(line for line in log if line["epoch"] == selection["epoch"])
         row = {
             **place,
@@ -189,7 +190,7 @@ def _read(directory: Path, trial: TrainConfig, place: dict[str, Any]) -> Scored:
             "seconds": info["seconds"],
             "trained_together": info["trained_together"],
         }
-    except (OSError, KeyError, TypeError, ValueError, StopIteration) as error:
+    except (OSError, KeyError, TypeError, ValueError, StopIteration, RecursionError) as error:
         raise VAError(
             f"{directory}: does not hold a whole run ({error!r})", "Remove that folder and run the same command again."
         ) from None

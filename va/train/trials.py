@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from va.engine.config import EngineSettings
 from va.errors import VAError
-from va.train import planning, runs
+from va.train import planning, runs, scaleout
 from va.train.config import TrainConfig
 from va.train.state import Epoch
 
@@ -15,6 +16,7 @@ Say = Callable[[TrainConfig, Epoch], str]
 def train_most(
     configs: Sequence[TrainConfig],
     *,
+    engine: EngineSettings,
     progress: Progress,
     say: Say,
 ) -> tuple[list[Path], dict[Path, VAError]]:
@@ -22,6 +24,7 @@ def train_most(
 
     Args:
         configs: Single runs.
+        engine: Where they are trained.
         progress: Called with (epochs done, epochs in all, what `say` says); a run that stopped early, failed or was
             there before has in the end done all of its epochs.
         say: What to tell of a run's epoch.
@@ -33,8 +36,12 @@ def train_most(
         VAError: As `runs.train`; or every run failed.
     """
     failures: dict[Path, VAError] = {}
+    epoch_done = _counting(configs, progress, say)
     try:
-        directories = runs.train(configs, epoch_done=_counting(configs, progress, say))
+        if engine.engine == "ray":
+            directories = scaleout.train(configs, engine=engine, epoch_done=epoch_done)
+        else:
+            directories = runs.train(configs, epoch_done=epoch_done)
     except runs.TrialsFailed as error:
         if len(error.failures) == len(configs):
             raise

@@ -11,6 +11,7 @@ from typing import Any
 import html_page
 import plotly.offline
 import pytest
+from hostile import leaks
 
 from va.errors import VAError
 from va.evaluate.pages import sentences, sweep_page, sweep_tables
@@ -114,6 +115,13 @@ def test_hostile_names_stay_text_and_nothing_is_loaded(tmp_path: Path) -> None:
         for name in ("src", "href", "action", "srcset", "data", "poster", "xlink:href"):
             assert attributes.get(name, "data:").startswith("data:"), f"{tag} loads {attributes[name]}"
     assert not re.search(r"url\(|@import|https?:", page.texts["style"][0])
+
+
+def test_every_text_of_a_sweep_stays_text() -> None:
+    results = make_results()
+    results["failed"] = [{**DEFAULT, "seed": 0, "run": "runs/x", "message": "m", "fix": "f"}]
+    found, shown = leaks(results, sweep_page.render)
+    assert (found, shown >= 8) == ([], True)
 
 
 def test_the_policy_allows_the_pages_own_scripts_only() -> None:

@@ -1,7 +1,7 @@
 """One synthetic clip as a value: from a seed and two indices to labels, pictures and sound, without any file."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -21,6 +21,7 @@ from va.data.synthetic.affect import (
 from va.data.synthetic.face import Image, draw_frame
 from va.data.synthetic.person import Person, sample_person
 from va.data.synthetic.scene import Scene, sample_scene
+from va.data.synthetic.style import Style, hoarse
 from va.data.synthetic.voice import synthesise_voice
 
 FRAME_RATES: Final = (Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), None)
@@ -50,6 +51,7 @@ class ClipSpec:
         identity: Number of the person.
         seconds: Length.
         rate: Frames per second, or None for a variable rate.
+        style: How it looks and sounds; nothing else depends on it.
     """
 
     seed: int
@@ -57,6 +59,7 @@ class ClipSpec:
     identity: int
     seconds: float
     rate: Fraction | None
+    style: Style = "cartoon"
 
     def rng(self, kind: int) -> np.random.Generator:
         """Make the generator of one aspect of this clip."""
@@ -135,7 +138,9 @@ def render_frames(spec: ClipSpec) -> Iterator[Image]:
     blink_arousal = spec.expressed(scene.blink_s)[:, 1]
     states = scene.states(time_s=time_s, blink_arousal=blink_arousal)
     for (valence, arousal), state in zip(values.tolist(), states, strict=True):
-        yield draw_frame(person, valence=valence, arousal=arousal, state=state, size=FRAME_SIZE, rng=noise)
+        yield draw_frame(
+            person, valence=valence, arousal=arousal, state=state, size=FRAME_SIZE, rng=noise, style=spec.style
+        )
 
 
 def render_sound(spec: ClipSpec, *, rate_hz: int) -> NDArray[np.float32]:
@@ -151,8 +156,9 @@ def render_sound(spec: ClipSpec, *, rate_hz: int) -> NDArray[np.float32]:
     rng = spec.rng(_VOICE)
     silences = sample_stretches(rng, seconds=spec.seconds, fraction=0.065, shortest_s=0.8, longest_s=2.5)
     grid_s = np.arange(int(spec.seconds * _AFFECT_RATE_HZ) + 2) / _AFFECT_RATE_HZ
+    person = spec.person if spec.style == "cartoon" else replace(spec.person, voice=hoarse(spec.person.voice))
     return synthesise_voice(
-        spec.person,
+        person,
         affect=spec.expressed(grid_s),
         affect_rate_hz=_AFFECT_RATE_HZ,
         silences=silences,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from va.data.synthetic.affect import Floats
 from va.data.synthetic.person import Colour, FaceTraits, Person, _mix
 from va.data.synthetic.scene import FrameState
+from va.data.synthetic.style import Style, board, chalk
 
 Image = NDArray[np.uint8]
 
@@ -40,14 +41,35 @@ class _Pen:
         return pixels
 
     def fill(self, points: Floats, colour: Colour) -> None:
+        """Paint an area."""
         cv2.fillPoly(self.image, [self._pixels(points)], colour, cv2.LINE_AA, _SHIFT)
 
     def oval(self, x: float, y: float, half_x: float, half_y: float, colour: Colour) -> None:
         self.fill(_CIRCLE * (half_x, half_y) + (x, y), colour)
 
     def line(self, points: Floats, weight: float, colour: Colour, *, closed: bool) -> None:
+        """Paint a line; `weight` is its width."""
         width = max(1, round(weight * self.unit_px))
         cv2.polylines(self.image, [self._pixels(points)], closed, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+class _Chalk(_Pen):
+    """Draws outlines only; the board shows inside them, and what is behind is wiped away."""
+
+    def __init__(self, image: Image, state: FrameState) -> None:
+        super().__init__(image, state)
+        self.board = image.copy()
+
+    def fill(self, points: Floats, colour: Colour) -> None:
+        """Wipe an area and draw its outline."""
+        inside = np.zeros(self.image.shape[:2], np.uint8)
+        cv2.fillPoly(inside, [self._pixels(points)], 255, cv2.LINE_8, _SHIFT)
+        cv2.copyTo(self.board, inside, self.image)
+        self.line(points, 0.0, colour, closed=True)
+
+    def line(self, points: Floats, weight: float, colour: Colour, *, closed: bool) -> None:
+        """Draw a line as thin as it can be."""
+        super().line(points, 0.0, chalk(colour), closed=closed)
 
 
 @lru_cache(maxsize=4)
@@ -200,7 +222,14 @@ def _camera(image: Image, state: FrameState, rng: np.random.Generator) -> Image:
 
 
 def draw_frame(
-    person: Person, *, valence: float, arousal: float, state: FrameState, size: int, rng: np.random.Generator
+    person: Person,
+    *,
+    valence: float,
+    arousal: float,
+    state: FrameState,
+    size: int,
+    rng: np.random.Generator,
+    style: Style = "cartoon",
 ) -> Image:
     """Draw one picture of a person.
 
@@ -211,13 +240,14 @@ def draw_frame(
         state: Pose, light, camera and so on.
         size: Side of the picture, pixels.
         rng: Source of the camera's noise and of nothing else.
+        style: How.
 
     Returns:
         uint8 [size, size, 3], RGB.
     """
-    image = _background(person.face, size).copy()
+    image = (_background if style == "cartoon" else board)(person.face, size).copy()
     if state.face:
-        pen = _Pen(image, state)
+        pen = (_Pen if style == "cartoon" else _Chalk)(image, state)
         _draw_behind(pen, person.face)
         _draw_head(pen, person.face)
         _draw_cheeks_and_nose(pen, person.face, state, valence=valence)

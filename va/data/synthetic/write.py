@@ -27,19 +27,21 @@ from va.data.synthetic.clip import (
     render_frames,
     render_sound,
 )
+from va.data.synthetic.style import Style
 from va.errors import VAError
 
 ANNOTATION_FOLDER: Final = "annotations/VA_Estimation_Challenge"
 """Where Aff-Wild2 keeps the labels of this task."""
 
 
-def plan_corpus(*, clips: int, seconds: float, seed: int) -> list[ClipSpec]:
+def plan_corpus(*, clips: int, seconds: float, seed: int, style: Style = "cartoon") -> list[ClipSpec]:
     """List the clips of a corpus: about two per identity, frame rates in turn.
 
     Args:
         clips: How many, 2 or more.
         seconds: Length of each, 1 or more.
         seed: 0 or more.
+        style: How they look and sound.
 
     Returns:
         The clips in order of their index.
@@ -60,6 +62,7 @@ def plan_corpus(*, clips: int, seconds: float, seed: int) -> list[ClipSpec]:
             identity=index % identities,
             seconds=float(seconds),
             rate=FRAME_RATES[(index + index // identities) % len(FRAME_RATES)],
+            style=style,
         )
         for index in range(clips)
     ]
@@ -143,7 +146,14 @@ def _write_clip(spec: ClipSpec, root: Path, split: str) -> None:
 
 
 def write_tree(
-    root: Path, *, clips: int, seconds: float, seed: int, workers: int, progress: Callable[[int, int], None]
+    root: Path,
+    *,
+    clips: int,
+    seconds: float,
+    seed: int,
+    workers: int,
+    progress: Callable[[int, int], None],
+    style: Style = "cartoon",
 ) -> None:
     """Write a synthetic corpus in the Aff-Wild2 tree; the same seed gives the same corpus.
 
@@ -157,11 +167,12 @@ def write_tree(
         seed: 0 or more.
         workers: Processes, 1 or more; 1 works in this process.
         progress: Called with (clips done, clips in all), first with 0.
+        style: How the clips look and sound; the same truth and the same clocks in every style.
 
     Raises:
         VAError: A number is out of range.
     """
-    specs = plan_corpus(clips=clips, seconds=seconds, seed=seed)
+    specs = plan_corpus(clips=clips, seconds=seconds, seed=seed, style=style)
     if workers < 1:
         raise VAError(f"cannot work with {workers} processes", "Give 1 or more workers.")
     identities = len({spec.identity for spec in specs})

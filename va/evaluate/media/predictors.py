@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from va.data.regions import REGION_TEXTS, TEMPLATES
+from va.data.tuned import notes_on
 from va.device import choose_device
 from va.errors import VAError
 from va.evaluate.media import cells, remarks, zero_shot
 from va.evaluate.media.cells import Answer, Features, Floats
 from va.extract import encoders
-from va.extract.config import ExtractConfig
+from va.extract.config import RUN, ExtractConfig
 from va.extract.encoders import Encoder
 from va.extract.prompts import check_templates, read_texts
 from va.model.prompts import region_centers
@@ -265,8 +266,9 @@ def for_texts(
             f"--texts: {len(words)} texts, but --centers makes {len(centers)} x {len(centers)} regions",
             "Write one text per region, valence low to high and, inside each, arousal low to high.",
         )
-    if not encoders.has_text_tower(encoder):
-        raise VAError(f"--encoder: '{encoder}' has no text tower", "Name a CLIP encoder, e.g. clip-vit-b-16.")
+    without = VAError(f"--encoder: '{encoder}' has no text tower", "Name a CLIP encoder, e.g. clip-vit-b-16.")
+    if not (encoder.startswith(RUN) or encoders.has_text_tower(encoder)):
+        raise without
     config = ExtractConfig(
         corpus=Path(),
         out=Path(),
@@ -277,9 +279,13 @@ def for_texts(
         device=device,
     )
     placed = choose_device(device)
+    loaded = encoders.build_all((encoder,), config=config, device=placed)
+    clip = next((each for each in loaded if each.prototypes is not None), None)
+    if clip is None:
+        raise without
     return ZeroShot(
         config=config,
-        clip=encoders.build(encoder, config=config, device=placed),
+        clip=clip,
         centers=np.asarray(region_centers(centers).double().numpy()),
         texts=words,
         templates=templates,
@@ -289,9 +295,8 @@ def for_texts(
 
 
 def encoding_name(identity: dict[str, Any]) -> str:
-    """Name an encoder for people: its name, its weights' first digits, and whether it is a demo encoder."""
-    weights = str(identity.get("weights", "none"))
-    return f"{identity['encoder']} ({weights[:8]}{', demo encoder' if identity.get('demo') else ''})"
+    """Name an encoder for people: its name, its weights' first digits, what it was made from, if for show only."""
+    return f"{identity['encoder']} ({', '.join([str(identity.get('weights', 'none'))[:8], *notes_on(identity)])})"
 
 
 def _with_trivial(loaded: list[Encoder], config: ExtractConfig, device: torch.device) -> list[Encoder]:

@@ -1,0 +1,1 @@
+"""`va corpus check`: what is wrong with a corpus, before hours are spent on it."""
