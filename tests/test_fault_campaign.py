@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "fault_campaign.py"
 CASES = (
     *("extract:SIGTERM", "extract:SIGKILL of a reader", "extract:truncated file", "extract:two writers, one killed"),
     *("train:full disk", "train:flipped bit", "train:read-only folder", "train, stack:SIGKILL"),
-    *("train, stack:two writers", "sweep-grid:SIGINT", "evaluate:clock jump", "evaluate:unreadable file"),
+    *("train, stack:two writers", "sweep-grid:SIGINT", "evaluate:unreadable file", "finetune:clock jump"),
 )
 
 
