@@ -25,7 +25,6 @@ class Command:
         inputs: Patterns of files that it reads and that may be damaged, below the inputs.
         outputs: Patterns of its files that may be damaged between two runs, below the outputs.
         blind: Inputs in which a wrong bit cannot be told from another input.
-        mend: Arguments to add when a damaged output was refused; None where the folder is to be removed.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Command:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     blind: tuple[str, ...] = ()
-    mend: tuple[str, ...] | None = None
 
     def pick(self, patterns: tuple[str, ...], root: Path, rng: random.Random) -> Path | None:
         """Draw a pattern that has files, then one of them; None where nothing is there."""
@@ -131,7 +129,6 @@ COMMANDS: Final = {
             kept=epochs("*/log.jsonl"),
             inputs=CACHED,
             outputs=RUN,
-            mend=("--no-resume",),
         ),
         Command(
             name="train, stack",
@@ -141,7 +138,6 @@ COMMANDS: Final = {
             kept=epochs("*/log.jsonl"),
             inputs=CACHED,
             outputs=RUN,
-            mend=("--no-resume",),
         ),
         Command(
             name="sweep-grid",
@@ -186,7 +182,6 @@ COMMANDS: Final = {
                 *(*RUN, "*/best-*.safetensors", "*/encoders/**/*.safetensors"),
                 *("inputs/*/clips/*", "inputs/*/identity.json", "*/features/*/clips/*"),
             ),
-            mend=("--no-resume",),
             blind=(".mp4",),
         ),
     )

@@ -111,21 +111,15 @@ def hashes(directory: Path) -> dict[str, str]:
     return {name: files.hash_file(directory / name) for name in _HASHED if (directory / name).is_file()}
 
 
-def require_whole(directory: Path, info: Mapping[str, Any] | None = None, *, only: str = "") -> None:
+def require_whole(directory: Path) -> None:
     """Check the files of a finished run against the hashes in its `run.json`; runs of earlier versions have none.
-
-    Args:
-        directory: The run's.
-        info: Its `run.json`; None reads it.
-        only: Check this file alone.
 
     Raises:
         VAError: One is missing or damaged, or `run.json` is.
     """
-    info = info or files.read_json(directory / "run.json", what="a finished run", hint=_AGAIN)
-    kept = info.get("files", {})
+    kept = files.read_json(directory / "run.json", what="a finished run", hint=_AGAIN).get("files", {})
     for name in _HASHED:
-        if not isinstance(kept, dict) or name not in kept or (only and name != only):
+        if not isinstance(kept, dict) or name not in kept:
             continue
         file = directory / name
         try:
@@ -169,7 +163,6 @@ def load_run(directory: Path) -> Run:
         raise VAError(f"{directory / 'run.json'}: is malformed ({error!r})", _HINT) from None
     members = len(info["members"])
     file = directory / "model.safetensors"
-    require_whole(directory, info, only=file.name)
     try:
         head.load_state_dict(_weights(file), strict=True, assign=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
