@@ -4,7 +4,7 @@
     python benchmarks/fault_campaign.py --only "train, stack:SIGKILL" --count 20
 
 Each case starts a command on a small corpus, brings a fault about at an instant that is drawn evenly over the work that
-is left, looks at everything that can be read then, up to three times; then it runs the same command again undisturbed,
+is left, looks at everything that can be read then, up to five times; then it runs the same command again undisturbed,
 and compares the end bit for bit with runs that nobody disturbed. `campaign/commands.py` lists the commands,
 `campaign/kinds.py` and `campaign/damage.py` the faults.
 
@@ -34,6 +34,7 @@ from campaign.commands import COMMANDS
 from campaign.damage import BETWEEN
 
 EVERY_COLD = 10
+AGAIN = 5
 KINDS = {**kinds.WHILE, **BETWEEN}
 LIBRARIES = ("va.cli", "va.extract.pipeline", "va.train.ensemble", "va.train.sweep", "va.evaluate.score")
 LIBRARIES += ("va.evaluate.summary", "va.evaluate.pages.sweep_page", "va.train.finetuning.finetune")
@@ -79,7 +80,7 @@ def one(name: tuple[str, str, int], root: Path, reference: Reference, seed: int,
         cold=cold,
     )
     try:
-        times = 1 if kind in (*BETWEEN, *kinds.ONCE) else rng.randint(1, kinds.AGAIN)
+        times = 1 if kind in kinds.ONCE else rng.randint(2, AGAIN)
         while times and case.disturb(KINDS[kind]):
             times -= 1
         case.finish()

@@ -112,6 +112,7 @@ class Case:
         self.folder, self.given, self.out = folder, folder / "given", folder / "out"
         self.undo: list[Callable[[], Any]] = []
         self.hit = False
+        self.between = False  # the fault comes between two runs, so a finished one can be disturbed again
         self.keeps = True  # what was done before the fault must be there after it
         self.more: tuple[str, ...] = ()
         self.refused = ""  # a file that was damaged, and that a command would not use
@@ -190,7 +191,7 @@ class Case:
         for step in reversed(self.undo):
             step()
         self.undo.clear()
-        return self.hit and self.outcome.exits[-1] != "0"
+        return self.hit and (self.between or self.outcome.exits[-1] != "0")
 
     def finish(self) -> Outcome:
         """Run the same command again, and compare the end."""

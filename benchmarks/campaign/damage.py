@@ -43,8 +43,10 @@ def _damage(way: Callable[[Path, random.Random], None], case: Case) -> None:
     root, patterns = (case.given, command.inputs) if of_input else (case.out, command.outputs)
     if of_input and way is flip:
         patterns = tuple(pattern for pattern in patterns if not pattern.endswith((".json", *command.blind)))
+    case.between, case.refused = True, ""
     if not of_input:
         child = case.start()
+        case.more = ()
         if rng.random() < 0.6:
             case.await_instant(child)
             child.send(signal.SIGKILL, group=True)

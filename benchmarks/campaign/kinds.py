@@ -13,7 +13,6 @@ from typing import Final
 from campaign.case import Case
 
 DISK: Final = "96m"
-AGAIN: Final = 3
 YEARS_S: Final = 10 * 365.25 * 86400
 
 
