@@ -359,6 +359,25 @@ def test_a_wrong_bit_in_a_state_is_not_learned_from(small: Small, tmp_path: Path
         train(config)
 
 
+def test_a_log_that_a_kill_left_short_is_written_before_the_run_is_finished(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small.config(tmp_path / "killed", epochs=2)
+
+    def killed(path: Path, data: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(files, "write_json", killed)  # of `run.json`
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    (log,) = tmp_path.glob("killed/*/log.jsonl")
+    whole = log.read_text()
+    log.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    train(config)
+    assert log.read_text() == whole
+
+
 def test_two_processes_do_not_train_one_run(small: Small, tmp_path: Path) -> None:
     config = small.config(tmp_path, epochs=1)
     directory = train(config)

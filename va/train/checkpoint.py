@@ -107,8 +107,19 @@ def versions() -> dict[str, str]:
 
 
 def hashes(directory: Path) -> dict[str, str]:
-    """Hash the files that `run.json` stands for, by name, so that a wrong bit in them is noticed."""
-    return {name: files.hash_file(directory / name) for name in _HASHED if (directory / name).is_file()}
+    """Hash the files that `run.json` stands for, by name, so that a wrong bit in them is noticed.
+
+    Raises:
+        VAError: One cannot be read.
+    """
+    return {name: _hash(directory / name) for name in _HASHED if (directory / name).is_file()}
+
+
+def _hash(file: Path) -> str:
+    try:
+        return files.hash_file(file)
+    except OSError as error:
+        raise VAError(f"{file}: cannot be read ({error.strerror})", _AGAIN) from None
 
 
 def require_whole(directory: Path) -> None:
@@ -122,11 +133,7 @@ def require_whole(directory: Path) -> None:
         if not isinstance(kept, dict) or name not in kept:
             continue
         file = directory / name
-        try:
-            found = files.hash_file(file)
-        except OSError as error:
-            raise VAError(f"{file}: cannot be read ({error.strerror})", _AGAIN) from None
-        if found != kept[name]:
+        if _hash(file) != kept[name]:
             raise VAError(f"{file}: is damaged (its bytes are not those that run.json names)", _AGAIN)
 
 

@@ -4,7 +4,6 @@ Run it as `va train CORPUS FEATURES --out RUNS`. Sweeps, ablations and folds are
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,7 +121,7 @@ def _train_stack(
         if best is not None:
             checkpoint.save_weights(directory, best)
         states.save(state, directory)
-        files.write_text(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in state.log))
+        states.write_log(state, directory)
         if id(trial) in event_logs:
             event_logs[id(trial)].add(state.log[-1])
         epoch_done(trial.config, state.log[-1])
@@ -130,6 +129,7 @@ def _train_stack(
     loop.fit(trials, pool, truths, make_head(planned[0]), epoch_done=keep, texts=texts)
     for trial, one in zip(trials, planned, strict=True):
         if trial.failure is None:
+            states.write_log(trial.state, one.directory)  # a kill after its last state may have left it out
             files.write_json(one.directory / "run.json", _describe_run(one, trial, together=len(trials)))
             states.discard(one.directory)
     return {

@@ -102,6 +102,15 @@ def save(state: TrialState, directory: Path, *, keep_previous: bool = True) -> N
                 (directory / NAME).replace(directory / PREVIOUS)
 
 
+def write_log(state: TrialState, directory: Path) -> None:
+    """Write `log.jsonl` as the state has it.
+
+    Raises:
+        VAError: It cannot be written.
+    """
+    files.write_text(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in state.log))
+
+
 def load(directory: Path) -> TrialState | None:
     """Read the state of an interrupted run; None when there is none.
 

@@ -6,7 +6,6 @@ state and the best weights that it names are both whole.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -88,12 +87,12 @@ class Keeper:
             for file in _best_files(self._directory):
                 if file != self._best:
                     file.unlink()
-            lines = "".join(json.dumps(line) + "\n" for line in trial.state.log)
-            files.write_text(self._directory / "log.jsonl", lines)
+            states.write_log(trial.state, self._directory)
         self._epoch_done(trial.config, trial.state.log[-1])
 
     def finish(self, start: Start, identity: dict[str, Any]) -> None:
         """Make the run directory what any other is; `run.json` comes last, and what was for going on goes."""
+        states.write_log(self._trial.state, self._directory)  # a kill after its last state may have left it out
         best = self._load_best()
         checkpoint.save_weights(self._directory, _part(best, "head"))
         weights = _part(best, "towers")
