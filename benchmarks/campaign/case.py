@@ -114,7 +114,6 @@ class Case:
         self.hit = False
         self.between = False  # the fault comes between two runs, so a finished one can be disturbed again
         self.keeps = True  # what was done before the fault must be there after it
-        self.more: tuple[str, ...] = ()
         self.refused = ""  # a file that was damaged, and that a command would not use
         self._count = 0
         self._before = 0
@@ -126,7 +125,7 @@ class Case:
     def start(self, argv: list[str] | None = None, **how: Any) -> Child:
         """Start the command, or another one."""
         self._count += 1
-        argv = argv or [*self.command.argv(self.given, self.out), *self.more]
+        argv = argv or self.command.argv(self.given, self.out)
         return Child(argv, self.folder / f"process{self._count}", **{"cold": self.cold, **how})
 
     def units(self, child: Child) -> int:

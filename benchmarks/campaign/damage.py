@@ -46,7 +46,6 @@ def _damage(way: Callable[[Path, random.Random], None], case: Case) -> None:
     case.between, case.refused = True, ""
     if not of_input:
         child = case.start()
-        case.more = ()
         if rng.random() < 0.6:
             case.await_instant(child)
             child.send(signal.SIGKILL, group=True)
@@ -76,9 +75,16 @@ def _damage(way: Callable[[Path, random.Random], None], case: Case) -> None:
         case.refused = str(file.relative_to(root))
         said = " ".join(case.outcome.told)
         if "--no-resume" in said:
-            case.more = ("--no-resume",)
+            case.undo.append(partial(_from_the_start, case))
         else:
             case.undo.append(partial(_remove, case, file))
+
+
+def _from_the_start(case: Case) -> None:
+    """Train again without the state that was refused."""
+    child = case.start([*case.command.argv(case.given, case.out), "--no-resume"], cold=False)
+    if child.wait(240):
+        case.outcome.trouble = f"--no-resume ended with {child.code}: {child.stderr()[-300:]}"
 
 
 def _remove(case: Case, file: Path) -> None:

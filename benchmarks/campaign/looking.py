@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-_VARYING: Final = ("created", "seconds", "trained_together", "path", "corpus_path", "elapsed_s")
+_VARYING: Final = ("created", "seconds", "trained_together", "path", "elapsed_s", "resume")
 _TIME: Final = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z| UTC)?|\d+ s in a stack of \d+")
 VALUE: Final = "clip "
 """Marks values in names."""
