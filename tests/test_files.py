@@ -168,3 +168,34 @@ def test_a_fingerprint_tells_a_replaced_file(tmp_path: Path) -> None:
     assert first is not None and files.fingerprint(file) == first
     files.write_text(file, "y")  # as long, and in the same moment
     assert files.fingerprint(file) != first
+
+
+def test_a_folder_that_became_read_only_is_left_with_its_own_message(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def vanish() -> None:
+        (folder / ".lock").unlink()
+        (folder / ".lock").mkdir()  # cannot be unlinked, which root's permissions do not allow to make otherwise
+
+    with pytest.raises(VAError, match="the one that counts"), files.alone(folder, doing="trained"):
+        vanish()
+        raise VAError("the one that counts", "")
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    files.remove(tmp_path / "nothing")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(VAError, match="folder: cannot be removed"):
+        files.remove(tmp_path / "folder")
+
+
+def test_a_lock_that_was_removed_meanwhile_is_taken_anew(tmp_path: Path) -> None:
+    with files.alone(tmp_path, doing="trained"):
+        (tmp_path / ".lock").unlink()
+        with (
+            files.alone(tmp_path, doing="trained"),
+            pytest.raises(VAError, match="is being trained by another process"),
+            files.alone(tmp_path, doing="trained"),
+        ):
+            pass
+    assert not (tmp_path / ".lock").exists()

@@ -103,12 +103,71 @@ def locked(path: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def alone(directory: Path, *, doing: str) -> Iterator[None]:
+    """Work in a folder that no other process may work in meanwhile, as far as the file system has locks.
+
+    Args:
+        directory: The folder; made when missing. Meanwhile a file `.lock` is in it, which a killed process leaves.
+        doing: What another process does that has it, e.g. "trained".
+
+    Raises:
+        VAError: Another process has it, or it cannot be written.
+    """
+    path = directory / ".lock"
+    with contextlib.ExitStack() as held:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            while True:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                held.callback(os.close, descriptor)
+                _lock_now(descriptor)
+                if fingerprint(path) == _fingerprint(os.fstat(descriptor)):
+                    break
+                held.close()  # whoever had it has removed it since
+        except BlockingIOError:
+            raise VAError(
+                f"{directory}: is being {doing} by another process",
+                "Wait for its end, then run the same command again.",
+            ) from None
+        except OSError as error:
+            raise cannot_write(directory, error) from error
+        held.callback(_remove_if_possible, path)  # first, then the lock goes
+        yield
+
+
+def _remove_if_possible(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a folder that may not be written in any more
+        path.unlink()
+
+
+def _lock_now(descriptor: int) -> None:
+    """Lock an open file; do nothing where there are no locks.
+
+    Raises:
+        BlockingIOError: Another process has locked it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return
+
+
 def fingerprint(path: Path) -> tuple[int, int, int] | None:
     """Give inode, size and time of change of a file, which differ once it was replaced; None when it is not there."""
     try:
-        found = path.stat()
+        return _fingerprint(path.stat())
     except OSError:
         return None
+
+
+def _fingerprint(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
@@ -118,6 +177,20 @@ def sweep(directory: Path, *, older_than_s: float) -> None:
         with contextlib.suppress(OSError):  # another process may sweep too
             if time.time() - file.stat().st_mtime > older_than_s:
                 file.unlink()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        VAError: It is, and cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise VAError(
+            f"{path}: cannot be removed ({error.strerror or error})", "Check the permissions of its folder."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

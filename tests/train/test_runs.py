@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from small_corpus import FRAME_DIM, Small, build, identity
 
+from va import files
 from va.data import identities
 from va.data.corpus import Corpus, Truth
 from va.data.features import FeatureStore, Source
@@ -316,12 +317,79 @@ def test_missing_and_mixed_features_are_refused(small: Small, tmp_path: Path) ->
     assert not (tmp_path / "runs").exists()
 
 
-def test_damaged_weights_are_refused(small: Small, tmp_path: Path) -> None:
-    directory = train(small.config(tmp_path, epochs=1))
-    file = directory / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(VAError, match="does not hold this run's weights"):
-        checkpoint.load_run(directory)
+def flip(file: Path) -> None:
+    """Turn a bit of the last byte but one round; in a file of tensors that is a number, and the file still opens."""
+    content = file.read_bytes()
+    file.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+
+
+def test_damaged_files_of_a_finished_run_are_refused(small: Small, tmp_path: Path) -> None:
+    config = small.config(tmp_path, epochs=1)
+    directory = train(config)
+    model, log = directory / "model.safetensors", directory / "log.jsonl"
+    whole = model.read_bytes()
+    for damaged in (whole[:-5], whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:]):
+        model.write_bytes(damaged)
+        with pytest.raises(VAError, match="does not hold this run's weights"):
+            checkpoint.load_run(directory)
+        with pytest.raises(VAError, match=r"model\.safetensors: is damaged"):
+            train(config)
+    model.unlink()
+    with pytest.raises(VAError, match=r"model\.safetensors: cannot be read"):
+        train(config)
+    model.write_bytes(whole)
+    assert train(config) == directory, "as it was"
+    flip(log)
+    checkpoint.load_run(directory)  # no prediction needs the log
+    with pytest.raises(VAError, match=r"log\.jsonl: is damaged"):
+        train(config)
+
+
+def test_a_wrong_bit_in_a_state_is_not_learned_from(small: Small, tmp_path: Path) -> None:
+    config = small.config(tmp_path, epochs=2)
+
+    def stop(config: TrainConfig, line: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.train([config], epoch_done=stop)
+    (state,) = tmp_path.glob("*/state.safetensors")
+    flip(state)
+    with pytest.raises(VAError, match="cannot be resumed from"):
+        train(config)
+
+
+def test_a_log_that_a_kill_left_short_is_written_before_the_run_is_finished(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small.config(tmp_path / "killed", epochs=2)
+
+    def killed(path: Path, data: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(files, "write_json", killed)  # of `run.json`
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    (log,) = tmp_path.glob("killed/*/log.jsonl")
+    whole = log.read_text()
+    log.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    train(config)
+    assert log.read_text() == whole
+
+
+def test_two_processes_do_not_train_one_run(small: Small, tmp_path: Path) -> None:
+    config = small.config(tmp_path, epochs=1)
+    directory = train(config)
+    for file in directory.iterdir():
+        file.unlink()
+    with (
+        files.alone(directory, doing="trained"),
+        pytest.raises(VAError, match="is being trained by another process"),
+    ):
+        train(config)
+    assert list(directory.iterdir()) == [], "no lock stays"
+    assert train(config) == directory
 
 
 def test_features_of_another_identity_are_refused_at_evaluation(small: Small, tmp_path: Path) -> None:

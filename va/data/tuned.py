@@ -89,7 +89,11 @@ def find(places: Iterable[Path | str | None], identity: Mapping[str, Any], *, ki
     for name, digest in about["files"].items():
         if not (folder / name).is_file():
             raise VAError(f"{folder}: {name} of '{identity['encoder']}' is missing", again)
-        if files.hash_file(folder / name) != digest:
+        try:
+            found = files.hash_file(folder / name)
+        except OSError as error:
+            raise VAError(f"{folder / name}: cannot be read ({error.strerror})", again) from None
+        if found != digest:
             raise VAError(
                 f"{folder / name}: is damaged, or not the file of '{identity['encoder']}' (its hash differs)", again
             )

@@ -10,6 +10,7 @@ from typing import Final
 
 import torch
 
+from va import files
 from va.data.corpus import Clip
 from va.data.sample import Sample, read_sample
 from va.device import choose_device
@@ -199,7 +200,7 @@ def _write(config: EvaluateConfig, opened: _Opened, measured: _Measured, figures
     if opened.sample is not None:
         figures["submission"] = _submit(config, opened.sample, measured.found, measured.smoothed)
     else:  # one of another run must not lie beside this run's figures
-        (config.out / submission.NAME).unlink(missing_ok=True)
+        files.remove(config.out / submission.NAME)
     outputs.write_csv(config.out / "predictions.csv", frames, measured.smoothed.frames)
     outputs.write_hdf5(
         config.out / "predictions.h5", figures["clips"], frames, provenance.attributes(figures, opened.loaded)

@@ -125,7 +125,7 @@ class Extraction:
                 self._fail(event.clip, event.message)
             else:
                 self.present += 1
-                _record(self._config.out, event.clip).unlink(missing_ok=True)
+                files.remove(_record(self._config.out, event.clip))
                 self._total_s -= event.clip.duration_s
         else:
             work.problem = event.message if isinstance(event, Failed) else work.problem
@@ -191,7 +191,7 @@ class Extraction:
                 continue
             self.written += 1
             self._done_s += work.clip.duration_s
-            _record(self._config.out, work.clip).unlink(missing_ok=True)
+            files.remove(_record(self._config.out, work.clip))
         if elapsed_s - self._reported_s < every_s:
             return
         self._reported_s = self.elapsed_s = elapsed_s

@@ -29,6 +29,8 @@ from va.version import __version__
 
 SCHEMA: Final = 3
 _HINT: Final = "Give a run directory that 'va train' printed."
+_AGAIN: Final = "Remove that run's folder and train it again."
+_HASHED: Final = ("model.safetensors", "log.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,37 @@ def versions() -> dict[str, str]:
     return {"va": __version__, "python": platform.python_version()} | {
         name: metadata.version(name) for name in packages
     }
+
+
+def hashes(directory: Path) -> dict[str, str]:
+    """Hash the files that `run.json` stands for, by name, so that a wrong bit in them is noticed.
+
+    Raises:
+        VAError: One cannot be read.
+    """
+    return {name: _hash(directory / name) for name in _HASHED if (directory / name).is_file()}
+
+
+def _hash(file: Path) -> str:
+    try:
+        return files.hash_file(file)
+    except OSError as error:
+        raise VAError(f"{file}: cannot be read ({error.strerror})", _AGAIN) from None
+
+
+def require_whole(directory: Path) -> None:
+    """Check the files of a finished run against the hashes in its `run.json`; runs of earlier versions have none.
+
+    Raises:
+        VAError: One is missing or damaged, or `run.json` is.
+    """
+    kept = files.read_json(directory / "run.json", what="a finished run", hint=_AGAIN).get("files", {})
+    for name in _HASHED:
+        if not isinstance(kept, dict) or name not in kept:
+            continue
+        file = directory / name
+        if _hash(file) != kept[name]:
+            raise VAError(f"{file}: is damaged (its bytes are not those that run.json names)", _AGAIN)
 
 
 def is_finished(directory: Path) -> bool:

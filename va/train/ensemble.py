@@ -45,6 +45,7 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
     names = [member.name for member in members]
     directory = config.out / f"{config.name or describe(config)}-ensemble-{settings.digest({'members': names})}"
     if checkpoint.is_finished(directory):
+        checkpoint.require_whole(directory)
         return directory
     loaded = [checkpoint.load_run(member) for member in members]
     first = loaded[0]
@@ -72,6 +73,7 @@ def join(config: TrainConfig, members: list[Path]) -> Path:
             "epoch": [run.info["selection"]["epoch"] for run in loaded],
             "ccc_mean": float(torch.tensor(scores, dtype=torch.float64).mean()),
         },
+        "files": checkpoint.hashes(directory),
         "versions": checkpoint.versions(),
     }
     files.write_json(directory / "run.json", info)

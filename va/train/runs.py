@@ -3,7 +3,7 @@
 Run it as `va train CORPUS FEATURES --out RUNS`. Sweeps, ablations and folds are lists of settings; they all come here.
 """
 
-import json
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from va.data.windows import WindowSet
 from va.device import choose_device, free_bytes
 from va.errors import VAError
 from va.model.head import VAHead
+from va.model.text import RegionTexts
 from va.train import checkpoint, context, events, loop
 from va.train import state as states
 from va.train.config import TrainConfig
@@ -61,14 +62,18 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
         The run directories, in the order of `configs`.
 
     Raises:
-        VAError: Corpus or features are missing or do not fit together; nothing is written then.
+        VAError: Corpus or features are missing or do not fit together, or a finished run is damaged; nothing is written
+            then. Or another process trains one of these runs.
         TrialsFailed: Some runs failed on the way; the others are finished.
     """
     planned = plan(configs)
     for config in configs:
         check_machine(config)
     failures: dict[Path, VAError] = {}
-    for group in groups(one for one in planned if not checkpoint.is_finished(one.directory)):
+    finished = {one.directory for one in planned if checkpoint.is_finished(one.directory)}
+    for directory in sorted(finished):
+        checkpoint.require_whole(directory)
+    for group in groups(one for one in planned if one.directory not in finished):
         failures |= train_group(group, at_once=group[0].config.stack, epoch_done=epoch_done)
     if failures:
         raise TrialsFailed(failures, of=len(planned))
@@ -82,15 +87,25 @@ def train_group(group: list[Planned], *, at_once: int, epoch_done: EpochDone) ->
     clips = [clip for one in group for clip in (*one.division.train, *one.division.selection)]
     pool = load_pool(first.config, first.data, clips, device)
     truths = read_truths(first.data, [clip for one in group for clip in one.division.selection])
+    texts = context.load(first.data.tower, pool.device) if first.data.tower is not None else None
     at_once = at_once or fitting(first)
     failures: dict[Path, VAError] = {}
-    for start in range(0, len(group), at_once):
-        failures |= _train_stack(group[start : start + at_once], pool, truths, epoch_done)
+    with contextlib.ExitStack() as held:
+        # Two processes would write in turns, and one that is killed would leave its own half in the other's run.
+        for directory in sorted({one.directory for one in group}):
+            held.enter_context(files.alone(directory, doing="trained"))
+        left = [one for one in group if not checkpoint.is_finished(one.directory)]  # another one may have finished some
+        for start in range(0, len(left), at_once):
+            failures |= _train_stack(left[start : start + at_once], pool, truths, epoch_done, texts)
     return failures
 
 
 def _train_stack(
-    planned: list[Planned], pool: WindowSet, truths: dict[str, Truth], epoch_done: EpochDone
+    planned: list[Planned],
+    pool: WindowSet,
+    truths: dict[str, Truth],
+    epoch_done: EpochDone,
+    texts: RegionTexts | None,
 ) -> dict[Path, VAError]:
     trials = [make_trial(one, pool) for one in planned]
     _align(trials, planned, pool)
@@ -106,16 +121,15 @@ def _train_stack(
         if best is not None:
             checkpoint.save_weights(directory, best)
         states.save(state, directory)
-        files.write_text(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in state.log))
+        states.write_log(state, directory)
         if id(trial) in event_logs:
             event_logs[id(trial)].add(state.log[-1])
         epoch_done(trial.config, state.log[-1])
 
-    tower = planned[0].data.tower
-    texts = context.load(tower, pool.device) if tower is not None else None
     loop.fit(trials, pool, truths, make_head(planned[0]), epoch_done=keep, texts=texts)
     for trial, one in zip(trials, planned, strict=True):
         if trial.failure is None:
+            states.write_log(trial.state, one.directory)  # a kill after its last state may have left it out
             files.write_json(one.directory / "run.json", _describe_run(one, trial, together=len(trials)))
             states.discard(one.directory)
     return {
@@ -231,5 +245,6 @@ def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any
         "seconds": {name: round(spent, 3) for name, spent in trial.seconds.items()},
         "trained_together": together,
         "device": str(choose_device(one.config.device)),
+        "files": checkpoint.hashes(one.directory),
         "versions": checkpoint.versions(),
     }

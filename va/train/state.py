@@ -5,6 +5,7 @@ stack have finished, a smaller stack is built from those of the others. So resum
 """
 
 import contextlib
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from va.errors import VAError
 NAME: Final = "state.safetensors"
 PREVIOUS: Final = "previous.safetensors"
 """The state one epoch before, for a stack that was killed while it saved its trials one after the other."""
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 DROPOUT_STREAM: Final = 0x5EED
 """Sets the seed of a trial's dropout apart from that of its batches."""
 
@@ -89,14 +90,25 @@ def save(state: TrialState, directory: Path, *, keep_previous: bool = True) -> N
     groups = {"weights": state.weights, "moments": state.moments, "ema": state.ema, "below": state.below}
     tensors = {f"{group}/{name}": tensor for group, found in groups.items() for name, tensor in found.items()}
     tensors |= {"order": state.order, "dropout": state.dropout, "lost": state.lost}
-    counts = {"schema": SCHEMA, "steps": state.steps, "epoch": state.epoch, "best_epoch": state.best_epoch}
-    text = json.dumps(counts | {"best_score": state.best_score, "log": state.log})
+    counts: dict[str, Any] = {"schema": SCHEMA, "steps": state.steps, "epoch": state.epoch}
+    counts |= {"best_epoch": state.best_epoch, "best_score": state.best_score, "log": state.log}
     with files.replacing(directory / NAME) as temporary:
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        # One entry, because the library writes several in any order.
+        text = json.dumps(counts | {"blake2b": checksum(counts, kept)})
         temporary.write_bytes(to_bytes(kept, metadata={"state": text}))
         if keep_previous:
             with contextlib.suppress(FileNotFoundError):
                 (directory / NAME).replace(directory / PREVIOUS)
+
+
+def write_log(state: TrialState, directory: Path) -> None:
+    """Write `log.jsonl` as the state has it.
+
+    Raises:
+        VAError: It cannot be written.
+    """
+    files.write_text(directory / "log.jsonl", "".join(json.dumps(line) + "\n" for line in state.log))
 
 
 def load(directory: Path) -> TrialState | None:
@@ -119,12 +131,15 @@ def step_back(directory: Path, *, epoch: int) -> TrialState | None:
         The state before it; None, with nothing changed, when that is not there.
 
     Raises:
-        VAError: It is damaged or of another version.
+        VAError: It is damaged or of another version, or the folder cannot be written in.
     """
     found = _read(directory / PREVIOUS)
     if found is None or found.epoch != epoch - 1:
         return None
-    (directory / PREVIOUS).replace(directory / NAME)
+    try:
+        (directory / PREVIOUS).replace(directory / NAME)
+    except OSError as error:
+        raise files.cannot_write(directory / NAME, error) from error
     return found
 
 
@@ -135,8 +150,11 @@ def _read(file: Path) -> TrialState | None:
         with safe_open(file, framework="pt") as opened:
             counts: dict[str, Any] = json.loads(opened.metadata()["state"])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-        if counts.pop("schema") != SCHEMA:
+        if counts["schema"] != SCHEMA:
             raise ValueError("another version wrote it")
+        if counts.pop("blake2b") != checksum(counts, tensors):
+            raise ValueError("its bytes are not those that were written")
+        del counts["schema"]
         return TrialState(
             weights=_group(tensors, "weights"),
             moments=_group(tensors, "moments"),
@@ -156,12 +174,21 @@ def _read(file: Path) -> TrialState | None:
 def discard(directory: Path) -> None:
     """Remove the states of a finished run: its weights are kept elsewhere, and these are six times their size."""
     for name in (NAME, PREVIOUS):
-        (directory / name).unlink(missing_ok=True)
+        files.remove(directory / name)
 
 
 def new_generator(seed: int, device: torch.device) -> Tensor:
     """Give the state of a fresh generator of a device."""
     return torch.Generator(device).manual_seed(seed).get_state()
+
+
+def checksum(counts: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Hash JSON values and tensors on the CPU: a wrong bit in them would go on learning unnoticed."""
+    found = hashlib.blake2b(json.dumps(counts).encode(), digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _group(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:

@@ -206,6 +206,40 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     }
 
 
+def test_damaged_best_weights_are_not_made_a_run(fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was best lies on the disk until the end: cut off, of a wrong bit, or gone, it is named."""
+
+    def killed(*given: object) -> None:
+        raise Killed
+
+    config = fine.config(tmp_path, epochs=1)
+    with monkeypatch.context() as during:
+        during.setattr(Keeper, "finish", killed)
+        with pytest.raises(Killed):
+            fine_run.tune(config)
+    (best,) = tmp_path.glob("gru-*/best-1.safetensors")
+    whole = best.read_bytes()
+    for damaged in (whole[:-5], whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:], None):
+        best.unlink() if damaged is None else best.write_bytes(damaged)
+        with pytest.raises(VAError, match=r"best-1\.safetensors: cannot be used"):
+            fine_run.tune(config)
+    best.write_bytes(whole)
+    directory = fine_run.tune(config).directory
+    (directory / "log.jsonl").unlink()
+    with pytest.raises(VAError, match=r"log\.jsonl: cannot be read"):
+        fine_run.tune(config)
+
+
+def test_one_process_fine_tunes_a_run(fine: Fine, tmp_path: Path) -> None:
+    directory = fine.finetune(tmp_path, epochs=1, **FROZEN)
+    (directory / "run.json").unlink()
+    with (
+        files.alone(directory, doing="trained"),
+        pytest.raises(VAError, match="is being trained by another process"),
+    ):
+        fine.finetune(tmp_path, epochs=1, **FROZEN)
+
+
 def test_only_the_head_and_one_tower_learn_when_the_other_is_frozen(fine: Fine, tmp_path: Path) -> None:
     directory = fine.finetune(tmp_path, epochs=1, thaw_voice=0)
     info = info_of(directory)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from va import settings
+from va import files, settings
 from va.data import windows
 from va.data.corpus import Clip
 from va.device import be_deterministic, choose_device
@@ -88,8 +88,16 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
         identity = recipe.identity_of(config, start, store, device=parallel.device)
         name = start.config.name or f"{planning.describe(start.config)}-tuned"
         directory = config.out / f"{name}-{settings.digest(identity)}"
-        if not checkpoint.is_finished(directory):
-            _train(config, start, store, towers, directory, identity, parallel, screen)
+        with contextlib.ExitStack() as held:
+            with agreed(parallel):
+                finished = checkpoint.is_finished(directory)
+                if parallel.leads:
+                    if finished:
+                        checkpoint.require_whole(directory)
+                    else:
+                        held.enter_context(files.alone(directory, doing="trained"))
+            if not finished:
+                _train(config, start, store, towers, directory, identity, parallel, screen)
         leads = parallel.leads
     # The others are done. Extraction is stage one's own, by one process.
     extracted = _extract(config, start, directory, screen) if leads and config.extract else None

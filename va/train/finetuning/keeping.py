@@ -6,7 +6,6 @@ state and the best weights that it names are both whole.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -14,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from va import files, settings
 from va.data import features, hdf5
 from va.data.tuned import KINDS
+from va.errors import VAError
 from va.extract import tuned
 from va.train import checkpoint
 from va.train import state as states
@@ -86,13 +87,13 @@ class Keeper:
             for file in _best_files(self._directory):
                 if file != self._best:
                     file.unlink()
-            lines = "".join(json.dumps(line) + "\n" for line in trial.state.log)
-            files.write_text(self._directory / "log.jsonl", lines)
+            states.write_log(trial.state, self._directory)
         self._epoch_done(trial.config, trial.state.log[-1])
 
     def finish(self, start: Start, identity: dict[str, Any]) -> None:
         """Make the run directory what any other is; `run.json` comes last, and what was for going on goes."""
-        best = load_file(self._best)
+        states.write_log(self._trial.state, self._directory)  # a kill after its last state may have left it out
+        best = self._load_best()
         checkpoint.save_weights(self._directory, _part(best, "head"))
         weights = _part(best, "towers")
         steps = {"steps": torch.tensor(0)}
@@ -105,6 +106,7 @@ class Keeper:
                 encoders[kind] = tuned.keep(self._directory, encoder, kind=kind) if learned else dict(encoder.identity)
         described = _describe(self._config, start, self._trial, self._directory, identity, encoders)
         described["processes"] = self._parallel.world
+        described["files"] = checkpoint.hashes(self._directory)
         # Fine-tuned before and frozen here: its files stay where they are, outside this directory.
         described["encoder_folders"] = {
             kind: str(encoder.folder)
@@ -126,8 +128,22 @@ class Keeper:
         answering = _part(self._towers.state(), "ema" if self._config.ema else "weights")
         tensors = {f"head/{name}": each for name, each in head.items()}
         tensors |= {f"towers/{name}": each for name, each in answering.items()}
-        content = save({name: each.detach().cpu().contiguous() for name, each in tensors.items()})
-        files.write_bytes(self._best, content)
+        kept = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
+        files.write_bytes(self._best, save(kept, metadata={"blake2b": states.checksum({}, kept)}))
+
+    def _load_best(self) -> dict[str, Tensor]:
+        file = self._best
+        try:
+            with safe_open(file, framework="pt") as opened:
+                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+                metadata = opened.metadata()
+            if metadata["blake2b"] != states.checksum({}, found):
+                raise ValueError("its bytes are not those that were written")
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise VAError(
+                f"{file}: cannot be used ({error})", "Give --no-resume to train this run from the start."
+            ) from None
+        return found
 
     def _decide_alike(self) -> None:
         """Let the first process's score count for all: they must stop after the same epoch."""
