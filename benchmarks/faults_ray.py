@@ -104,7 +104,8 @@ def disturb(command: list[str], out: Path, tally: "Counter[str]", *, rng: random
 def main() -> None:
     """Run both commands undisturbed, then kill."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="of extractions, and as many of sweeps")
+    parser.add_argument("--kills", type=int, default=20, help="of extractions")
+    parser.add_argument("--sweep-kills", type=int, default=20, help="of sweeps")
     parser.add_argument("--clips", type=int, default=48)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
@@ -131,7 +132,7 @@ def main() -> None:
         small = small_corpus.build(root / "small")
         ended(start(sweep(small.corpus, small.features, root / "trained", given.epochs)))
         trained, tally = weights_and_logs(root / "trained" / "runs"), tallies["sweep"]
-        while tally["kills"] < given.kills:
+        while tally["kills"] < given.sweep_kills:
             out = root / f"sweep{tally['commands']}"
             command = sweep(small.corpus, small.features, out, given.epochs, *_WITH_RAY)
             disturb(command, out, tally, rng=rng, whole=6 * given.epochs)

@@ -1,14 +1,17 @@
 """Measures two Ray workers against one, for extraction and for training: a table, then one JSON line.
 
-    python benchmarks/scaleout.py            (about five minutes on two cores)
+    python benchmarks/scaleout.py            (two minutes on two cores, about five where others keep them busy)
 
 A worker has one core, to which it and its reader process are pinned, and one thread. Both numbers of workers are
 measured on one cluster, in turns, after a round that loads libraries and encoders in both workers; so the figures hold
 neither that nor the start of Ray, which is given beside them. The ratio is of the two times of one turn, before the
-median: neighbours on the machine slow both alike, though never by the same factor.
+median. Neighbours on the machine spoil it, so the table also says which share of their cores the workers got: where
+that is 1, the ratio is that of a machine of one's own. What both spend, in CPU seconds, depends less on neighbours: the
+same with two workers as with one means that they do not get into each other's way.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -80,31 +83,62 @@ def of_training(root: Path, epochs: int) -> Callable[[], list[tuple[str, Any]]]:
     return tasks
 
 
-def time_s(joined: Any, tasks: list[tuple[str, Any]], places: Path, *, workers: int) -> float:
-    """Run tasks on so many workers."""
+def cpu_s() -> float:
+    """Add up what all processes below this one have spent, and those of theirs that have ended; not this one."""
+    spent, parents = dict[int, float](), dict[int, int]()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            process = int(stat.parent.name)
+            parents[process] = int(fields[1])
+            spent[process] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+    def is_below(process: int) -> bool:
+        while process in parents and parents[process] != os.getpid():
+            process = parents[process]
+        return process in parents
+
+    return sum(seconds for process, seconds in spent.items() if is_below(process))
+
+
+def measure(joined: Any, tasks: list[tuple[str, Any]], places: Path, *, workers: int) -> tuple[float, float]:
+    """Run tasks on so many workers; gives seconds, and CPU seconds of all of Ray."""
     from va.engine import tasks as engine
 
     # Of the cluster's two cores, one worker leaves one to nobody.
     joined._work = joined._ray.remote(engine.work).options(num_cpus=2 // workers, max_retries=0)
-    began = time.perf_counter()
+    began, spent_s = time.perf_counter(), cpu_s()
     for ended in joined.run(on_one_core, [(*task, places) for task in tasks], stopping=lambda: False):
         if ended is not None and ended.lost:
             raise SystemExit(ended.lost)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, cpu_s() - spent_s
+
+
+def figures_of(turns: list[dict[int, tuple[float, float]]]) -> dict[str, Any]:
+    """Sum up turns: per number of workers, seconds and CPU seconds."""
+    ratios = [turn[1][0] / turn[2][0] for turn in turns]
+    found: dict[str, Any] = {"ratio": round(statistics.median(ratios), 2), "ratios": [round(one, 2) for one in ratios]}
+    for count in (1, 2):
+        found[f"{count}_s"] = round(statistics.median(turn[count][0] for turn in turns), 2)
+        found[f"{count}_cpu_s"] = round(statistics.median(turn[count][1] for turn in turns), 2)
+        shares = [spent_s / (seconds * count) for seconds, spent_s in (turn[count] for turn in turns)]
+        found[f"{count}_share"] = round(statistics.median(shares), 2)
+    return found
 
 
 def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--clips", type=int, default=48)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=8)
     given = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from va.engine import cluster
     from va.engine.config import EngineSettings
 
     figures: dict[str, dict[str, Any]] = {}
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         materials = {"extract": of_extraction(root, given.clips), "train": of_training(root, given.epochs)}
@@ -112,24 +146,22 @@ def main() -> None:
         with cluster.joined(EngineSettings(engine="ray", task_cpus=1), device="cpu", seen=[root]) as joined:
             start_s = time.perf_counter() - began
             for name, tasks in materials.items():
-                time_s(joined, tasks(), root, workers=2)  # loads
-                turns = [
-                    {count: time_s(joined, tasks(), root, workers=count) for count in (1, 2)}
-                    for _ in range(given.turns)
-                ]
-                ratios = [turn[1] / turn[2] for turn in turns]
-                figures[name] = {
-                    "one_s": round(statistics.median(turn[1] for turn in turns), 2),
-                    "two_s": round(statistics.median(turn[2] for turn in turns), 2),
-                    "ratio": round(statistics.median(ratios), 2),
-                    "ratios": [round(ratio, 2) for ratio in ratios],
-                }
-    print(f"Ray was started in {start_s:.1f} s; medians of {given.turns} turns")
-    print(f"{'':<10}{'1 worker':>12}{'2 workers':>12}{'ratio':>8}   of each turn")
+                measure(joined, tasks(), root, workers=2)  # loads
+                turns = []
+                for turn in range(given.turns):
+                    order = (1, 2) if turn % 2 == 0 else (2, 1)
+                    turns.append({count: measure(joined, tasks(), root, workers=count) for count in order})
+                figures[name] = figures_of(turns)
+    loads = f"{load:.1f} before and {os.getloadavg()[0]:.1f} after"
+    print(f"Ray was started in {start_s:.1f} s; medians of {given.turns} turns; load average {loads}")
+    print(f"{'':<10}{'workers':>8}{'seconds':>9}{'CPU s':>7}{'share':>7}{'ratio':>7}   of each turn")
     for name, found in figures.items():
         each = " ".join(map(str, found["ratios"]))
-        print(f"{name:<10}{found['one_s']:>10.1f} s{found['two_s']:>10.1f} s{found['ratio']:>8.2f}   {each}")
+        for count, ratio in ((1, ""), (2, f"{found['ratio']:>7.2f}   {each}")):
+            seconds, spent_s, share = (found[f"{count}_{what}"] for what in ("s", "cpu_s", "share"))
+            print(f"{name:<10}{count:>8}{seconds:>9.1f}{spent_s:>7.1f}{share:>7.2f}{ratio}")
     settings = {"turns": given.turns, "clips": given.clips, "epochs": given.epochs, "start_s": round(start_s, 1)}
+    settings["load"] = [round(load, 1), round(os.getloadavg()[0], 1)]
     print(json.dumps({"benchmark": "scaleout", **settings, **figures}))
 
 

@@ -18,3 +18,6 @@ class VAError(Exception):
         super().__init__(f"{message}\n{hint}")
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[type["VAError"], tuple[str, str]]:
+        return VAError, (self.message, self.hint)  # else it could not come back from another process

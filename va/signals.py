@@ -1,7 +1,9 @@
-"""Stopping a long run cleanly: the first SIGINT or SIGTERM lets the clip in flight finish, a second one does not."""
+"""Stopping a long run cleanly: where what is in flight can be finished (`finishing`), and where not (`exiting`)."""
 
 import contextlib
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -20,7 +22,7 @@ class Stop:
 
 @contextlib.contextmanager
 def finishing(*caught: signal.Signals) -> Iterator[Stop]:
-    """Catch the first SIGINT or SIGTERM inside the block; batch schedulers send SIGTERM before they kill.
+    """Catch the first SIGINT or SIGTERM inside the block, not a second one; schedulers send SIGTERM before they kill.
 
     Args:
         caught: Other signals than these two.
@@ -42,3 +44,28 @@ def finishing(*caught: signal.Signals) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def exiting() -> Iterator[None]:
+    """Where SIGTERM would end the process at once, let it leave the block first; nothing where it is caught already."""
+    told = False
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        sys.exit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except SystemExit:
+        if told:  # libraries that pass an exit on lose its number, Ray for one
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -6,23 +6,18 @@ settings and counts, never features. Ray runs the tasks, runs those of a lost wo
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, Generic
 
-from va import cores, files
-from va.engine import tasks
+from va import cores, files, signals
+from va.engine import scratch, tasks
 from va.engine.config import EngineSettings
-from va.engine.tasks import Done, Item, Place, Refused, Result, Stopping
+from va.engine.tasks import Item, Place, Result, Stopping
 from va.errors import VAError
 from va.version import __version__
 
@@ -31,9 +26,6 @@ _RETRIES: Final = 5
 
 _DEFAULT_CPUS: Final = 4
 _STORE_BYTES: Final = 80 << 20
-_LONGEST_FOLDER: Final = 30
-"""Ray's socket paths are some 75 bytes longer than its folder, and the kernel allows 107."""
-
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 10.0
 _START_S: Final = 120.0
@@ -43,12 +35,11 @@ _QUIET: Final = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
     # Ray would end processes when the machine, not only they, runs out of memory; the local engine does not.
     "RAY_memory_monitor_refresh_ms": "0",
+    # It would give workers what other processes leave of the cores, by `nice`; so too.
+    "RAY_worker_niceness": "0",
     # What Ray is moving to: a task without GPUs sees them all, and does not use them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-
-_TOKENS: Final = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-_TOKEN: Final = Path("~/.ray/auth_token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +100,17 @@ class Cluster:
             for reference in ended:
                 item = running.pop(reference)
                 try:
-                    yield Ended(item=item, result=_open(self._ray.get(reference)), lost="")
+                    result = self._ray.get(reference)
                 except errors.TaskCancelledError:
                     yield Ended(item=item, result=None, lost="")
                 except errors.RayTaskError:  # a mistake of ours, with its traceback
                     raise
                 except errors.RayError as error:
                     yield Ended(item=item, result=None, lost=_first_line(error))
+                else:
+                    if isinstance(result, VAError):
+                        raise result
+                    yield Ended(item=item, result=result, lost="")
             yield None
 
     def one(self, function: Callable[[Item, Stopping], Result], item: Item) -> Result:
@@ -124,15 +119,13 @@ class Cluster:
         Raises:
             VAError: The task has raised it, or its workers were lost.
         """
-        for ended in self.run(function, [item], stopping=lambda: False):
-            if ended is not None and ended.result is not None:
-                return ended.result
-            if ended is not None:
-                raise VAError(
-                    f"the worker processes of a Ray task were lost {_RETRIES + 1} times ({ended.lost})",
-                    "Check memory and logs on the machines of the cluster, then run the same command again.",
-                )
-        raise AssertionError("a task that has not ended")
+        (ended,) = (one for one in self.run(function, [item], stopping=lambda: False) if one is not None)
+        if ended.result is None:
+            raise VAError(
+                f"the worker processes of a Ray task were lost {_RETRIES + 1} times ({ended.lost})",
+                "Check memory and logs on the machines of the cluster, then run the same command again.",
+            )
+        return ended.result
 
 
 @contextlib.contextmanager
@@ -167,24 +160,23 @@ def joined(settings: EngineSettings, *, device: str, seen: Sequence[Path]) -> It
         yield Cluster(ray, place=place, gpus=gpus)
 
 
-def _open(answer: Done[Result] | Refused) -> Result:
-    if isinstance(answer, Refused):
-        raise VAError(answer.message, answer.hint)
-    return answer.result
-
-
 def _load() -> Any:
     """Import Ray, without what importing it does to this process."""
-    if find_spec("ray") is None:
-        raise VAError("--engine ray: Ray is not installed", "Run 'pip install valence-arousal[ray]'.")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    if any(os.environ.get(name) for name in _TOKENS) or _TOKEN.expanduser().exists():
+    in_environment = any(map(os.environ.get, ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")))
+    if in_environment or Path("~/.ray/auth_token").expanduser().exists():
         # Clusters started where there is a token ask for it, but joining them by address does not send it by itself.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     hook = sys.excepthook
-    with _handlers_kept():
-        import ray
+    try:
+        with _signals_kept():
+            import ray
+    except ImportError as error:
+        raise VAError(
+            f"--engine ray: Ray is not installed ({_first_line(error)})",
+            "Install it: pip install 'valence-arousal[ray]'.",
+        ) from None
     sys.excepthook = hook
     return ray
 
@@ -201,12 +193,12 @@ def _started(ray: Any, settings: EngineSettings) -> Iterator[None]:
         else:
             address, threads = "local", settings.task_cpus or min(_DEFAULT_CPUS, cores.count())
             options |= {"num_cpus": cores.count(), "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-            options["_temp_dir"] = stack.enter_context(_short_folder())
+            options["_temp_dir"] = stack.enter_context(scratch.folder())
         options["runtime_env"] = {"env_vars": cores.environment(threads)}
-        stack.enter_context(_leaving_on_sigterm())
+        stack.enter_context(signals.exiting())
         stack.callback(ray.shutdown)
         try:
-            with _deaf_children(), _handlers_kept():
+            with _signals_kept():
                 ray.init(address, **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             if not settings.ray_address:
@@ -241,18 +233,16 @@ def _look_around(ray: Any, machines: list[dict[str, Any]], place: Place) -> None
     """Ask every machine whether it can run the tasks."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    asked = ray.remote(tasks.look)
-    strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in machines]
-    answers = [
-        asked.options(num_cpus=0, max_retries=_RETRIES, scheduling_strategy=strategy).remote(place)
-        for strategy in strategies
-    ]
-    for node, answer in zip(machines, answers, strict=True):
-        name = f"machine {node['NodeManagerAddress']} of the Ray cluster"
+    answers = []
+    for node in machines:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked = ray.remote(tasks.look).options(num_cpus=0, max_retries=_RETRIES, scheduling_strategy=there)
+        answers.append((f"machine {node['NodeManagerAddress']} of the Ray cluster", asked.remote(place)))
+    for name, answer in answers:
         try:
             found = ray.get(answer, timeout=_START_S)
         except ray.exceptions.RayError as error:
-            reason = _first_line(error.cause) if isinstance(error, ray.exceptions.RayTaskError) else _first_line(error)
+            reason = _first_line(getattr(error, "cause", None) or error)  # what a task has raised, not its traceback
             raise VAError(f"{name}: cannot start va ({reason})", "Install va with the extra 'ray' there.") from None
         if found is not None:
             raise VAError(f"{name}: {found.message}", found.hint)
@@ -273,65 +263,21 @@ def _mark(seen: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
 
 
 @contextlib.contextmanager
-def _short_folder() -> Iterator[str]:
-    """Give Ray a folder for its logs and sockets; removed in the end."""
-    roots = [root for root in (tempfile.gettempdir(), "/tmp") if len(os.fsencode(root)) + 10 <= _LONGEST_FOLDER]
-    if not roots:
-        raise VAError(
-            f"{tempfile.gettempdir()}: is too long a path for Ray's sockets", "Set TMPDIR to a folder like /tmp."
-        )
-    folder = tempfile.mkdtemp(prefix="va", dir=roots[0])
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _signals_kept() -> Iterator[None]:
+    """Keep signals from processes that start meanwhile, and put back handlers of this one, which Ray replaces.
 
-
-@contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Start processes that a signal to all of us does not reach: this one decides what is finished, then ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    A signal to all of us is for this process to hear: it decides what is finished, then ends the others.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Put back what Ray does to signals: its own handlers end the process, not the work."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             with contextlib.suppress(ValueError):  # another thread than the main one may not, and Ray has not either
                 signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _leaving_on_sigterm() -> Iterator[None]:
-    """Where SIGTERM would end the process at once, let it tidy up first."""
-    told = False
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        told = True
-        sys.exit(128 + number)
-
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    except SystemExit:
-        if told:  # on its way through Ray an exit loses its number
-            raise SystemExit(128 + signal.SIGTERM) from None
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _first_line(error: BaseException) -> str:

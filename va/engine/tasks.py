@@ -1,6 +1,6 @@
 """What happens around a task in a worker process: it gets its cores, looks whether all is there, and hears a stop.
 
-Exceptions that a user can act on travel as plain text, so that they look as they do locally.
+Errors that a user can act on are returned, not raised, so that they look as they do locally.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from va import cores, signals
 from va.errors import VAError
@@ -39,23 +39,8 @@ class Place:
     cpus: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Done(Generic[Result]):
-    """A task's result."""
-
-    result: Result
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refused:
-    """A `VAError` of a task, in two lines."""
-
-    message: str
-    hint: str
-
-
-def work(place: Place, function: Callable[[Item, Stopping], Result], item: Item) -> Done[Result] | Refused:
-    """Run one task in a worker process.
+def work(place: Place, function: Callable[[Item, Stopping], Result], item: Item) -> Result | VAError:
+    """Run one task in a worker process; gives what it returned, or the error that it raised for the user.
 
     Args:
         place: What must be there.
@@ -67,17 +52,17 @@ def work(place: Place, function: Callable[[Item, Stopping], Result], item: Item)
         settle(place)
         # Ray cancels a task by SIGINT, which then means what it means to the command itself.
         with signals.finishing(signal.SIGINT) as stop:
-            return Done(result=function(item, lambda: stop.signal is not None))
+            return function(item, lambda: stop.signal is not None)
     except VAError as error:
-        return Refused(message=error.message, hint=error.hint)
+        return error
 
 
-def look(place: Place) -> Refused | None:
+def look(place: Place) -> VAError | None:
     """Say what a machine lacks; None where tasks can run."""
     try:
         settle(place)
     except VAError as error:
-        return Refused(message=error.message, hint=error.hint)
+        return error
     return None
 
 

@@ -15,8 +15,8 @@ from typing import Final
 from va.data.corpus import Clip
 from va.engine import cluster
 from va.engine.tasks import Stopping
-from va.extract import extraction, pipeline, progress
-from va.extract.config import ExtractConfig
+from va.extract import extraction, pipeline, progress, tuned
+from va.extract.config import RUN, ExtractConfig
 from va.extract.extraction import Report
 from va.extract.pipeline import Prepared, Summary
 from va.extract.progress import Stage
@@ -41,6 +41,8 @@ def run(config: ExtractConfig, *, progress: Report, stopping: Callable[[], bool]
     clips = pipeline.clips_of(config)
     config.out.mkdir(parents=True, exist_ok=True)
     seen = [config.corpus, config.out, *(clip.media for clip in clips[:1]), *([config.crops] if config.crops else [])]
+    runs = [tuned.directory_of(name) / "run.json" for name in config.chosen if name.startswith(RUN)]
+    seen += [run for run in runs if run.exists()]  # a worker says what is wrong with one that does not
     progress(0, len(clips), "starting Ray")
     with cluster.joined(config, device=config.device, seen=seen) as joined:
         progress(0, len(clips), "loading encoders")

@@ -59,7 +59,7 @@ def train(configs: Sequence[TrainConfig], *, engine: EngineSettings, epoch_done:
                 logs.pop(one.directory, None)
             if ended.lost:
                 failures |= {one.directory: _lost(ended.lost) for one in stacks[ended.item]}
-            failures |= {directory: VAError(*lines) for directory, lines in (ended.result or {}).items()}
+            failures |= ended.result or {}
     if failures:
         raise TrialsFailed({one: failures[one] for one in directories if one in failures}, of=len(directories))
     return directories
@@ -72,16 +72,15 @@ def fitting(config: TrainConfig, stopping: Stopping) -> int:
     return runs.fitting(planned)
 
 
-def train_stack(configs: Stack, stopping: Stopping) -> dict[Path, tuple[str, str]]:
-    """Train a stack in a worker, or go on with it; says which trials failed, and both lines of why."""
+def train_stack(configs: Stack, stopping: Stopping) -> dict[Path, VAError]:
+    """Train a stack in a worker, or go on with it; says which trials failed, and why."""
     for config in configs:
         check_machine(config)
     # One was finished already where its worker was lost between two of their last files.
     planned = [one for one in plan(configs) if not checkpoint.is_finished(one.directory)]
     if not planned:
         return {}
-    failures = runs.train_group(planned, at_once=len(planned), epoch_done=lambda config, line: None)
-    return {directory: (error.message, error.hint) for directory, error in failures.items()}
+    return runs.train_group(planned, at_once=len(planned), epoch_done=lambda config, line: None)
 
 
 class _Log:
