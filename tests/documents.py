@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 _NEEDS = re.compile(r"#.*\bneeds (a network|a GPU|several GPUs|several machines|a camera|an idle machine)\b")
-"""What a test has not: said behind a command of that command, on a line of its own of all lines down to an empty one."""
-_OWN_TEST = re.compile(r"<!-- run by (tests/\S+\.py) -->")
-"""Says, on a page, which other test runs its commands and examples."""
+"""What a test has not: said behind a command, or on a line of its own for all commands down to an empty line."""
+_OWN_TEST = re.compile(r"<!-- (commands|examples) run by (tests/\S+\.py) -->")
+"""Says, on a page, which other test runs its shell blocks or its Python blocks."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
@@ -43,10 +43,21 @@ def blocks_of(text: str) -> list[Block]:
     return [Block(*found) for found in _BLOCK.findall(text)]
 
 
-def own_test_of(text: str) -> str:
-    """Name the test that runs a page's commands and examples, or nothing."""
-    found = _OWN_TEST.search(text)
-    return found[1] if found else ""
+def own_tests_of(text: str) -> dict[str, str]:
+    """Name the tests of a page's own, by what they run: `commands`, `examples`."""
+    return dict(_OWN_TEST.findall(text))
+
+
+def commands_to_run(text: str) -> list[Line]:
+    """List the commands that nothing else runs, and that need no more than a test has."""
+    return [] if "commands" in own_tests_of(text) else [line for line in lines_of(text) if not line.needs]
+
+
+def examples_to_run(text: str) -> list[str]:
+    """List the Python blocks that nothing else runs."""
+    if "examples" in own_tests_of(text):
+        return []
+    return [block.text for block in blocks_of(text) if block.language == "python"]
 
 
 def lines_of(text: str) -> list[Line]:

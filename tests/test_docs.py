@@ -2,7 +2,7 @@
 
 A line of a shell block is a `va` command that runs here (slow), or it says what it needs that a test has not
 (`documents.py`: "needs a GPU", "needs a network", ...); then its options are looked at and no more. A page whose
-commands or examples have a test of their own names it (`<!-- run by tests/... -->`).
+commands or examples have a test of their own names it (`<!-- commands run by tests/... -->`).
 """
 
 import ast
@@ -45,11 +45,7 @@ QUICK_OPTIONS = {"demo": ("--clips", "12", "--seconds", "8"), "--zero-shot": ("-
 RUN_HERE = [
     page
     for page in PAGES
-    if not documents.own_test_of(documents.read(page))
-    and any(
-        block.language == "python" or (block.language == "sh" and "va " in block.text)
-        for block in documents.blocks_of(documents.read(page))
-    )
+    if documents.commands_to_run(documents.read(page)) or documents.examples_to_run(documents.read(page))
 ]
 
 
@@ -103,8 +99,8 @@ def test_links_lead_somewhere_and_a_named_test_knows_its_page(page: Path) -> Non
         assert (page.parent / target).exists(), target
     for name in re.findall(r"`(docs/[\w-]+\.md|benchmarks/results/[\w-]+\.txt|tests/[\w/]+\.py)`", text):
         assert (ROOT / name).exists(), name
-    own = documents.own_test_of(text)
-    assert not own or page.name in (ROOT / own).read_text(encoding="utf-8"), "the test does not name the page"
+    for own in documents.own_tests_of(text).values():
+        assert page.name in (ROOT / own).read_text(encoding="utf-8"), "the test does not name the page"
 
 
 @pytest.mark.parametrize(
@@ -225,14 +221,11 @@ def test_a_page_runs_from_top_to_bottom(
     shutil.copytree(world, here)
     monkeypatch.chdir(here)
     text = documents.read(page)
-    for line in documents.lines_of(text):
-        if line.needs:
-            continue
+    for line in documents.commands_to_run(text):
         for words in documents.commands_of(put_in(line.text, here)):
             arguments = documents.arguments_of(words)
             assert arguments is not None, line.text
             assert call(*quickened(arguments)) == 0, f"{line.text}\n{capfd.readouterr().err[-3000:]}"
     names: dict[str, object] = {}
-    for block in documents.blocks_of(text):
-        if block.language == "python":
-            exec(compile(ast.parse(put_in(block.text, here)), page.name, "exec"), names)
+    for example in documents.examples_to_run(text):
+        exec(compile(ast.parse(put_in(example, here)), page.name, "exec"), names)
