@@ -35,7 +35,7 @@ sweep-grid = {epochs = 1}
 ablate = {epochs = 1, resamples = 20}
 compare-encoders = {epochs = 1, resamples = 20}
 evaluate = {resamples = 20}
-reproduce = {encoders = "tiny", faces = "none", name = "drawn", epochs = 1, resamples = 20}
+reproduce = {encoders = "tiny", faces = "none", name = "drawn", tables = [3], seeds = [0, 1], epochs = 1, resamples = 20}
 check = {workers = 2}
 """
 """What a page does not say itself: demo encoders instead of full-size ones, and as little of everything as will do."""

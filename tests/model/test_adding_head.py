@@ -82,6 +82,12 @@ def test_a_stack_of_the_example_is_each_alone(fusion, sequences):
     )
 
 
+def test_the_example_waits_for_no_value(fusion):
+    nowhere = torch.zeros(B, T, D, device="meta")
+    fused, gate = fusion.module.to("meta")(nowhere, nowhere, torch.ones(B, T, dtype=torch.bool, device="meta"))
+    assert fused.shape == gate.shape == (B, T, D)
+
+
 def test_the_example_in_the_whole_head(fusion, monkeypatch):
     monkeypatch.setitem(head_module._FUSION, "constant", fusion.make)
     head = head_module.VAHead(
