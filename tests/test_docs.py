@@ -35,8 +35,16 @@ sweep-grid = {epochs = 1}
 ablate = {epochs = 1, resamples = 20}
 compare-encoders = {epochs = 1, resamples = 20}
 evaluate = {resamples = 20}
-reproduce = {encoders = "tiny", faces = "none", name = "drawn", tables = [3], seeds = [0, 1], epochs = 1, resamples = 20}
 check = {workers = 2}
+
+[reproduce]
+encoders = "tiny"
+faces = "none"
+name = "drawn"
+tables = [3]
+seeds = [0, 1]
+epochs = 1
+resamples = 20
 """
 """What a page does not say itself: demo encoders instead of full-size ones, and as little of everything as will do."""
 QUICK_OPTIONS = {"demo": ("--clips", "12", "--seconds", "8"), "--zero-shot": ("--encoder", "tiny-clip")}
