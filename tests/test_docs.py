@@ -170,7 +170,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (here / "texts.txt").write_text("\n".join(f"{text}, seen from afar" for text in REGION_TEXTS) + "\n")
         (here / "mine").mkdir()
         for clip in drawn.clips:
-            values = np.random.default_rng(0).normal(size=(clip.num_frames, 6)).astype(np.float32)
+            values = np.random.default_rng(0).normal(size=(round(25 * clip.duration_s), 6)).astype(np.float32)
             np.save(here / "mine" / f"{clip.id}.npy", values)
         assert call("corpus", "synth", "other", "--clips", "8", "--seconds", "4", "--style", "chalk") == 0
         assert call("corpus", "affwild2", str(tree), "--out", "corpus", "--sample", "sample.txt") == 0
