@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from va import reproduce
 from va.data.sample import HEADER
 
 
@@ -59,3 +60,16 @@ def test_a_folder_that_is_no_tree_is_told(tmp_path: Path) -> None:
     found = run_va("reproduce", "affwild2", str(tmp_path / "missing"), "--out", str(tmp_path / "out"), status=1)
     assert "no such folder" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_a_tree_that_changed_is_read_again(tmp_path: Path) -> None:
+    for name in ("batch1/a.mp4", "batch1/b.mp4", "cropped_aligned/a/00001.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    before = reproduce._fingerprint(tmp_path)
+    (tmp_path / "cropped_aligned/a/00002.jpg").write_bytes(b"1")  # millions of them, and none is a clip
+    assert reproduce._fingerprint(tmp_path) == before
+    (tmp_path / "batch1/a.mp4").write_bytes(b"12")
+    grown = reproduce._fingerprint(tmp_path)
+    (tmp_path / "batch1/b.mp4").unlink()
+    assert len({before, grown, reproduce._fingerprint(tmp_path)}) == 3

@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(1)
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "va"
-        console.error(error.format_message(), f"See '{command} --help'.")
+        console.error(error.format_message() or "a command is missing", f"See '{command} --help'.")
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         console.note("interrupted")

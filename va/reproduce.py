@@ -5,24 +5,23 @@ costs its scoring only. Nothing here knows a figure: what is published is quoted
 """
 
 import functools
-import json
 import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from va import files, settings, signals
-from va.data import affwild2
+from va.data import affwild2, tree
 from va.data.corpus import Corpus
 from va.errors import VAError
 from va.evaluate import ablation, score, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.pages import reproduction_page
 from va.extract import pipeline, probing
-from va.extract.config import PRESETS, ExtractConfig
+from va.extract.config import ExtractConfig
 from va.reproduce_config import ReproduceConfig
 from va.train import ablate, ensemble, planning, runs
 from va.train.ablate_config import AblateConfig
@@ -30,6 +29,7 @@ from va.train.config import TrainConfig
 from va.train.state import Epoch
 from va.version import __version__
 
+Preset = Literal["paper", "table1", "tiny"]
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
 
 _CROPS: Final = "cropped_aligned"
@@ -104,10 +104,12 @@ class _Clock:
 def _corpus(config: ReproduceConfig, progress: Callable[..., None], note: Callable[[str], None]) -> Corpus:
     """Read the tree, unless this very tree has been read already."""
     directory = config.out / "corpus"
-    sample = str(config.sample.absolute()) if config.sample else None
-    asked = {"root": str(config.root.absolute()), "name": config.name, "sample": sample}
+    asked = {"name": config.name, "root": str(config.root.absolute()), "tree": _fingerprint(config.root)}
+    if config.sample is not None:
+        asked["sample"] = _hash_of(config.sample)
     record = directory / "asked.json"
-    if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == asked:
+    hint = f"Remove {directory} to read the tree again."
+    if record.is_file() and files.read_json(record, what="what was read before", hint=hint) == asked:
         return Corpus.load(directory)
     corpus = affwild2.read_tree(
         config.root,
@@ -124,27 +126,48 @@ def _corpus(config: ReproduceConfig, progress: Callable[..., None], note: Callab
     return corpus
 
 
+def _fingerprint(root: Path) -> str:
+    """Hash names, sizes and times of a tree's files, so that a mended or removed one is noticed."""
+    found = tree.find_files(root, [])
+    listed = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in found if path.is_file()}
+    return settings.digest(listed)
+
+
+def _hash_of(sample: Path) -> str:
+    try:
+        return files.hash_file(sample)
+    except OSError as error:
+        raise VAError(f"{sample}: cannot be read ({error.strerror})", "Check the path given to --sample.") from None
+
+
 def _extract(config: ReproduceConfig, progress: Callable[..., None], note: Callable[[str], None]) -> None:
-    presets = ("paper", "table1") if config.encoders == "paper" and 1 in config.tables else (config.encoders,)
-    names = tuple(dict.fromkeys(name for preset in presets for name in PRESETS[preset]))
+    """Extract the encoders of every preset that is needed; each brings a CLIP of its own, with weights of its own."""
+    presets: list[tuple[Preset, Path | None]] = [(config.encoders, config.clip_weights)]
+    if config.encoders == "paper" and 1 in config.tables:
+        presets.append(("table1", config.clip_32_weights))
     crops = config.crops or config.root / _CROPS
     faces = config.faces
     if faces == "auto":
         faces = "crops" if crops.is_dir() else "detect"
         note(f"faces: {faces}" + (f", from {crops}" if faces == "crops" else f", since {crops} is not there"))
-    extraction = ExtractConfig(
-        corpus=config.out / "corpus",
-        out=config.out / "features",
-        encoders=names,
-        faces=faces,
-        crops=crops if faces == "crops" else None,
-        clip_weights=config.clip_weights,
-        ast_weights=config.ast_weights,
-        precision=config.precision,
-        frame_batch=config.frame_batch,
-        audio_batch=config.audio_batch,
-        device=config.device,
-    )
+    for preset, clip_weights in presets:
+        extraction = ExtractConfig(
+            corpus=config.out / "corpus",
+            out=config.out / "features",
+            preset=preset,
+            faces=faces,
+            crops=crops if faces == "crops" else None,
+            clip_weights=clip_weights,
+            ast_weights=config.ast_weights,
+            precision=config.precision,
+            frame_batch=config.frame_batch,
+            audio_batch=config.audio_batch,
+            device=config.device,
+        )
+        _extract_preset(extraction, progress, note)
+
+
+def _extract_preset(extraction: ExtractConfig, progress: Callable[..., None], note: Callable[[str], None]) -> None:
     with signals.finishing() as stop:
         found = pipeline.run(extraction, progress=progress, stopping=lambda: stop.signal is not None)
     if stop.signal is not None:
@@ -154,7 +177,8 @@ def _extract(config: ReproduceConfig, progress: Callable[..., None], note: Calla
         clip, reason = next(iter(found.failed.items()))
         raise VAError(
             f"{len(found.failed)} clips failed in extraction, the first, '{clip}', because of {reason}",
-            f"Mend or remove the media and run the same command again; see {extraction.out}/failures.",
+            f"Mend or remove the media, or leave them out with 'va corpus check {extraction.corpus} --fix', and run "
+            f"the same command again; see {extraction.out}/failures.",
         )
 
 

@@ -61,6 +61,9 @@ class ReproduceConfig:
     """CLIP ViT-B/16 weights as an open_clip .safetensors file, or the folder that holds them, for machines that reach
     no model hub."""
 
+    clip_32_weights: Path | None = outside_digest(default=None)
+    """The same for CLIP ViT-B/32, which table 1 needs."""
+
     ast_weights: Path | None = outside_digest(default=None)
     """AST weights: a folder with config.json and model.safetensors, for machines that reach no model hub."""
 
