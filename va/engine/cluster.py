@@ -29,6 +29,9 @@ _STORE_BYTES: Final = 80 << 20
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 10.0
 _START_S: Final = 120.0
+_NO_PLUGINS: Final = {"HDF5_PLUGIN_PATH": "::"}
+"""As the command sets it for itself."""
+
 _QUIET: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Of dead workers, which are nothing to do for the user, it would tell on standard output, where results go.
@@ -194,7 +197,7 @@ def _started(ray: Any, settings: EngineSettings) -> Iterator[None]:
             address, threads = "local", settings.task_cpus or min(_DEFAULT_CPUS, cores.count())
             options |= {"num_cpus": cores.count(), "include_dashboard": False, "object_store_memory": _STORE_BYTES}
             options["_temp_dir"] = stack.enter_context(scratch.folder())
-        options["runtime_env"] = {"env_vars": cores.environment(threads)}
+        options["runtime_env"] = {"env_vars": cores.environment(threads) | _NO_PLUGINS}
         stack.enter_context(signals.exiting())
         stack.callback(ray.shutdown)
         try:

@@ -7,6 +7,7 @@ again, and goes on from the last epoch that it had saved.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from va.engine import cluster
@@ -14,6 +15,7 @@ from va.engine.config import EngineSettings
 from va.engine.tasks import Stopping
 from va.errors import VAError
 from va.train import checkpoint, runs
+from va.train import state as states
 from va.train.config import TrainConfig
 from va.train.planning import Planned, check_machine, groups, plan
 from va.train.runs import EpochDone, TrialsFailed
@@ -44,7 +46,7 @@ def train(configs: Sequence[TrainConfig], *, engine: EngineSettings, epoch_done:
     failures: dict[Path, VAError] = {}
     with cluster.joined(engine, device=first.device, seen=[first.corpus, first.features, first.out]) as joined:
         stacks: dict[Stack, list[Planned]] = {}
-        for group in missing:
+        for group in map(_begun, missing):
             at_once = group[0].config.stack or joined.one(fitting, group[0].config)
             for start in range(0, len(group), at_once):
                 stack = group[start : start + at_once]
@@ -63,6 +65,14 @@ def train(configs: Sequence[TrainConfig], *, engine: EngineSettings, epoch_done:
     if failures:
         raise TrialsFailed({one: failures[one] for one in directories if one in failures}, of=len(directories))
     return directories
+
+
+def _begun(group: list[Planned]) -> list[Planned]:
+    """Forget earlier states where that is asked for, here and once: a lost worker's stack must go on from its own."""
+    for one in group:
+        if not one.config.resume:
+            states.discard(one.directory)
+    return [replace(one, config=replace(one.config, resume=True)) for one in group]
 
 
 def fitting(config: TrainConfig, stopping: Stopping) -> int:
