@@ -1,6 +1,6 @@
 """Measures two Ray workers against one, for extraction and for training: a table, then one JSON line.
 
-    python benchmarks/scaleout.py            (two minutes on two cores, about five where others keep them busy)
+    python benchmarks/scaleout.py            (about four minutes where others keep both cores busy)
 
 A worker has one core, to which it and its reader process are pinned, and one thread. Both numbers of workers are
 measured on one cluster, in turns, after a round that loads libraries and encoders in both workers; so the figures hold
