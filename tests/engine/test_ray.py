@@ -4,17 +4,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray_head
 import ray_jobs
-from small_corpus import Small, small
+import tuned_run
+from small_corpus import Small, identity, small
 
 from va import cores
 from va.data import affwild2, synthetic
-from va.data.features import open_stores
+from va.data.features import FeatureStore, Source, open_stores
 from va.engine import cluster, tasks
 from va.engine.cluster import Cluster
 from va.engine.config import EngineSettings
@@ -23,7 +25,9 @@ from va.errors import VAError
 from va.extract import pipeline
 from va.extract import scaleout as extracting
 from va.extract.config import ExtractConfig
-from va.train import sweep
+from va.train import ablate, compare, sweep
+from va.train.ablate_config import AblateConfig
+from va.train.compare_config import CompareConfig
 from va.train.config import SweepConfig
 from va.version import __version__
 
@@ -197,6 +201,7 @@ def same_as_local(corpus: Path, address: str, tmp_path: Path, *encoders: str) ->
     assert not list((tmp_path / "ray").glob(".*")), "no mark is left"
 
 
+@pytest.mark.slow
 def test_extraction_gives_every_value_of_the_local_engine(address: str, corpus: Path, tmp_path: Path) -> None:
     same_as_local(corpus, address, tmp_path, "pixels", "loudness")
 
@@ -241,3 +246,53 @@ def test_a_sweep_trains_the_same_bits_in_the_same_stacks(address: str, small: Sm
     assert remote == local
     done = [line[0] for line in heard]
     assert done == sorted(done) and done[-1] == 12 and len(done) >= 7, "every epoch of both trials was heard"
+
+
+@pytest.mark.slow
+def test_fine_tuned_encoders_give_every_value_of_the_local_engine(address: str, corpus: Path, tmp_path: Path) -> None:
+    run = tuned_run.make_run(tmp_path / "run")
+    config = {"corpus": corpus, "encoders": (f"run:{run}",), "device": "cpu", "readers": 1}
+    pipeline.run(ExtractConfig(out=tmp_path / "local", **config), progress=quiet)
+    on_ray = ExtractConfig(out=tmp_path / "ray", engine="ray", ray_address=address, task_cpus=1, **config)
+    extracting.run(on_ray, progress=quiet, stopping=never)
+    assert content(tmp_path / "ray") == content(tmp_path / "local")
+    assert len(content(tmp_path / "ray")) == 8 * 2
+
+
+Made = tuple[dict[str, Any], int]
+"""Results, and how many runs they are of."""
+
+
+def ablation(small: Small, out: Path, **engine: Any) -> Made:
+    heads: dict[str, Any] = {"epochs": 1, "seeds": (0,), "device": "cpu", "table": 3, "pairs": ("eye+ear",)}
+    return ablate.run(
+        AblateConfig(corpus=small.corpus, features=small.features, out=out, **heads, **engine), progress=quiet
+    ), 6
+
+
+def comparison(small: Small, out: Path, **engine: Any) -> Made:
+    if not any(store.encoder == "ear2" for store in open_stores(small.features)):
+        first = next(store for store in open_stores(small.features) if store.encoder == "ear")
+        other = FeatureStore.create(small.features, identity("ear2", "audio", first.dim))
+        for clip in first.clip_ids():
+            other.write(clip, first.read(clip), Source(size=1, digest="0"))
+    heads: dict[str, Any] = {"epochs": 2, "seeds": (0,), "device": "cpu", "width": 16, "pairs": ("eye+ear", "eye+ear2")}
+    return compare.run(
+        CompareConfig(corpus=small.corpus, features=small.features, out=out, **heads, **engine), progress=quiet
+    ), 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [ablation, comparison])
+def test_tables_train_the_same_bits(make: "Callable[..., Made]", address: str, small: Small, tmp_path: Path) -> None:
+    (local, count), (remote, _) = (
+        make(small, tmp_path / out, **engine)
+        for out, engine in (("local", {}), ("ray", {"engine": "ray", "ray_address": address, "task_cpus": 1}))
+    )
+    found = sorted((tmp_path / "local").glob("runs/*/model.safetensors"))
+    assert len(found) == count
+    for file in found:
+        assert (tmp_path / "ray" / file.relative_to(tmp_path / "local")).read_bytes() == file.read_bytes()
+    for results in (local, remote):
+        del results["settings"]
+    assert remote == local
