@@ -426,7 +426,7 @@ def test_parquet_without_pyarrow_says_how_to_install_it(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(VAError, match="takes pyarrow") as raised:
         read_table(tmp_path / "t.parquet")
-    assert "pip install 'valence-arousal[parquet]'" in raised.value.hint
+    assert "pip install 'pyarrow>=17'" in raised.value.hint
 
 
 def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:

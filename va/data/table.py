@@ -4,7 +4,7 @@ Columns (their names are options): `media`, a path from the table's folder; `val
 given; and, where they are there, `time` in seconds from the start of the video, `split`, `identity` and `clip`, a name
 for the clip, needed where two people are in one video. Without `time` a clip has one row, which holds for all of it.
 An empty cell, or NaN, in either axis is a frame without a label. A CSV file may have `,`, `;` or tabs between cells.
-Parquet takes pyarrow, which `pip install 'valence-arousal[parquet]'` brings.
+Parquet takes pyarrow, which `pip install 'pyarrow>=17'` brings.
 
 Without `split`, people are divided by a hash of `identity`, which is the clip where there is no such column.
 """
@@ -191,7 +191,7 @@ def _read_parquet(table: Path) -> tuple[dict[str, Sequence[str]], Sequence[int]]
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise VAError(
-            f"{table}: reading Parquet takes pyarrow", "Install it: pip install 'valence-arousal[parquet]'."
+            f"{table}: reading Parquet takes pyarrow", "Install it: pip install 'pyarrow>=17'."
         ) from None
     if not table.is_file():
         raise VAError(f"{table}: cannot be read (no such file)", "Check the path.")

@@ -178,7 +178,7 @@ def _load() -> Any:
     except ImportError as error:
         raise VAError(
             f"--engine ray: Ray is not installed ({_first_line(error)})",
-            "Install it: pip install 'valence-arousal[ray]'.",
+            "Install it: pip install 'ray>=2.51,<3'.",
         ) from None
     sys.excepthook = hook
     return ray
