@@ -119,7 +119,8 @@ def _hash(file: Path) -> str:
     try:
         return files.hash_file(file)
     except OSError as error:
-        raise VAError(f"{file}: cannot be read ({error.strerror})", _AGAIN) from None
+        hint = "Check its permissions; if it is gone, remove that run's folder and train it again."
+        raise VAError(f"{file}: cannot be read ({error.strerror})", hint) from None
 
 
 def require_whole(directory: Path) -> None:
