@@ -59,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone-rate", type=float, default=3e-5, help="gain: the tiny backbones learn little at 3e-6"
     )
-    parser.add_argument("--warmup-steps", type=int, default=6, help="gain: of both; without it the first steps disrupt")
+    parser.add_argument("--warmup-steps", type=int, default=6, help="gain: updates over which both rates rise")
     parser.add_argument("--clip-norm", type=float, default=1.0, help="gain: of both")
 
 
