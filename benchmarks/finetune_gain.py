@@ -3,12 +3,20 @@
 A corpus is drawn in a style that the demo encoders never saw (`va corpus synth --style chalk`), and a head is trained
 on their features. From that run both backbones and the head are trained for some epochs and, with the same seed,
 batches and number of steps, the head alone (`--thaw-face 0 --thaw-voice 0`). Both are scored on val, whose people none
-has seen; the difference is paired by seed and by resampled clip. What is finished in `--work` is not done again.
+has seen; the difference is paired by seed and by resampled clip. What the head alone gains on the cached run is said
+too. What is finished in `--work` is not done again, and then costs no seconds.
+
+The recipe is chosen on dev, on seed 9, which is not among the seeds reported (0, 1, 2); val has no say in it. With 96
+clips, warm-up over 6 steps and norms clipped at 1, dev after one and two epochs was .399 and .408 at a backbone rate of
+3e-5, and .337 and .382 at 1e-4, which was stopped there; it was .412 before them. Hence 3e-5. Lower rates were not
+tried, and dev is ten clips: the choice is a weak one.
 """
 
 import argparse
 import contextlib
 import dataclasses
+import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -49,13 +57,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=6, help="gain: further epochs of both")
     parser.add_argument("--batch", type=int, default=8, help="gain: windows in a batch of both")
     parser.add_argument(
-        "--backbone-rate", type=float, default=1e-4, help="gain: the tiny backbones learn little at 3e-6"
+        "--backbone-rate", type=float, default=3e-5, help="gain: the tiny backbones learn little at 3e-6"
     )
+    parser.add_argument("--warmup-steps", type=int, default=6, help="gain: updates over which both rates rise")
+    parser.add_argument("--clip-norm", type=float, default=1.0, help="gain: of both")
 
 
 def section(given: argparse.Namespace) -> dict[str, Any]:
     """Run the section and print its table."""
-    began = time.monotonic()
+    began, spent = time.monotonic(), _cpu_s()
+    load = os.getloadavg()[0]
     corpus, features = _corpus(given.work, clips=given.clips, seconds=given.seconds)
     scored: dict[str, list[Scored]] = {"cached run": [], "head alone": [], "fine-tuned": []}
     print(f"{'seed':>4}  {'':<12}{'CCC V':>8}{'CCC A':>8}{'mean':>8}")
@@ -69,17 +80,22 @@ def section(given: argparse.Namespace) -> dict[str, Any]:
         for name, run in made.items():
             scored[name].append(_score(run))
             print(f"{seed:>4}  {name:<12}" + "".join(f"{value:>8.3f}" for value in scored[name][-1].values), flush=True)
-    answer: dict[str, Any] = {"clips": given.clips, "seeds": given.seeds, "epochs": given.epochs}
-    for column, axis in enumerate(NAMES):
-        found = _difference(scored["fine-tuned"], scored["head alone"], column=column)
-        answer[axis] = {
-            "difference": found["value"],
-            "over_clips": found["over_clips"],
-            "over_seeds": found["over_seeds"],
-        }
-        print(f"{axis}: fine-tuned minus head alone {found['value']:+.3f}, 95% {_said(found)}")
-    answer["seconds"] = round(time.monotonic() - began)
-    print(f"{answer['seconds']} s in all\n")
+    recipe = ("clips", "seeds", "epochs", "batch", "backbone_rate", "warmup_steps", "clip_norm")
+    answer: dict[str, Any] = {name: getattr(given, name) for name in recipe}
+    for ours, theirs in (("fine-tuned", "head alone"), ("head alone", "cached run")):
+        compared: dict[str, Any] = {}
+        for column, axis in enumerate(NAMES):
+            found = _difference(scored[ours], scored[theirs], column=column)
+            compared[axis] = {
+                "difference": found["value"],
+                "over_clips": found["over_clips"],
+                "over_seeds": found["over_seeds"],
+            }
+            print(f"{axis}: {ours} minus {theirs} {found['value']:+.3f}, 95% {_said(found)}")
+        answer[f"{ours} minus {theirs}"] = compared
+    answer |= {"seconds": round(time.monotonic() - began), "cpu_seconds": round(_cpu_s() - spent)}
+    answer["load"] = [round(load, 1), round(os.getloadavg()[0], 1)]
+    print(f"{answer['seconds']} s in all, {answer['cpu_seconds']} s of CPU; load {answer['load']}\n")
     return answer
 
 
@@ -123,6 +139,8 @@ def _further(given: argparse.Namespace, corpus: Path, cached: Path, *, thaw: int
         patience=given.epochs,
         batch_size=given.batch,
         backbone_rate=given.backbone_rate,
+        warmup_steps=given.warmup_steps,
+        clip_norm=given.clip_norm,
         thaw_face=thaw,
         thaw_voice=thaw,
         augment=False,
@@ -165,6 +183,12 @@ def _said(found: row_scores.Figure) -> str:
     bounds = (("clips", found["over_clips"]), ("seeds", found["over_seeds"]))
     said = [f"{pair[0]:+.3f} to {pair[1]:+.3f} over {over}" for over, pair in bounds if pair is not None]
     return ", ".join(said) or "not known"
+
+
+def _cpu_s() -> float:
+    """Seconds of CPU of this process and of those it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 @contextlib.contextmanager

@@ -73,6 +73,25 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(kind: Kind, micro_b
     assert_close(gradients(towers) | of_head, expected, tolerance=tolerance)
 
 
+@pytest.mark.parametrize("kind", ["face", "voice"])
+def test_gradients_agree_with_finite_differences_of_the_loss(kind: str) -> None:
+    pair, inputs = plain(), plain_inputs(7)
+    towers, head = make_towers(pair, micro_batch=3), make_head(pair, torch.float64)
+    one_pass(towers, head, inputs)
+    generator, found = torch.Generator().manual_seed(0), gradients(towers)
+    learning = towers.towers[kind].learning
+    way = {name: torch.randn(each.shape, generator=generator, dtype=each.dtype) for name, each in learning.items()}
+    slope = sum(float((found[f"{kind}/{name}"] * each).sum()) for name, each in way.items())
+    losses, far = [], 1e-5
+    for distance in (far, -2 * far):  # from one side to the other
+        with torch.no_grad():
+            for name, each in learning.items():
+                each.add_(distance * way[name])
+        losses.append(float(loss_of(head, towers.encode(inputs)).detach()))
+    assert abs(slope) > 1e-2
+    assert (losses[0] - losses[1]) / (2 * far) == pytest.approx(slope, rel=1e-5)
+
+
 def test_checkpointing_gives_the_same_bits(kind: Kind) -> None:
     make, draw, dtype, _ = kind
     found = []
