@@ -21,7 +21,7 @@ from va.extract import tuned
 from va.train import checkpoint
 from va.train import state as states
 from va.train.finetune_config import FinetuneConfig
-from va.train.finetuning import finetune, inputs, recipe
+from va.train.finetuning import finetune, inputs, keeping, recipe
 from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.keeping import Keeper
 from va.train.finetuning.learner import Learner
@@ -206,6 +206,34 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     }
 
 
+def test_an_interrupted_run_says_what_is_kept_and_where_it_goes_on(
+    fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, left = Keeper.save_now_and_then, 0
+
+    def interrupted(keeper: Keeper, stack: Stack, lost: Sequence[Tensor]) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        saved(keeper, stack, lost)
+
+    said: list[str] = []
+    config = fine.config(tmp_path, **FROZEN)
+    for steps in (2, 6):
+        left = steps
+        with monkeypatch.context() as during:
+            during.setattr(Keeper, "save_now_and_then", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                fine_run.tune(config, said.append)
+    fine_run.tune(config, said.append)
+    assert [line for line in said if not line.startswith("as it came")] == [
+        "no epoch is kept yet; the same command begins with the first",
+        "epoch 1 of 2 is kept, and the same command goes on from there",
+        "going on after epoch 1 of 2",
+    ]
+
+
 def test_damaged_best_weights_are_not_made_a_run(fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was best lies on the disk until the end: cut off, of a wrong bit, or gone, it is named."""
 
@@ -228,6 +256,26 @@ def test_damaged_best_weights_are_not_made_a_run(fine: Fine, tmp_path: Path, mon
     (directory / "log.jsonl").unlink()
     with pytest.raises(VAError, match=r"log\.jsonl: cannot be read"):
         fine_run.tune(config)
+
+
+def test_what_a_kill_left_beside_a_finished_run_goes(
+    fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between `run.json` and the end: gigabytes that nothing would ever read."""
+
+    def killed(directory: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as during:
+        during.setattr(keeping, "discard", killed)
+        with pytest.raises(Killed):
+            fine.finetune(tmp_path, epochs=1, **FROZEN)
+    (directory,) = tmp_path.glob("gru-*")
+    assert {"run.json", "state.safetensors", "best-1.safetensors"} <= {file.name for file in directory.iterdir()}
+    heard: list[str] = []
+    fine_run.tune(fine.config(tmp_path, epochs=1, **FROZEN), heard.append)
+    assert {file.name for file in directory.iterdir()} == {"run.json", "model.safetensors", "log.jsonl"}
+    assert heard == [f"{directory}: is already finished, nothing to train"]
 
 
 def test_one_process_fine_tunes_a_run(fine: Fine, tmp_path: Path) -> None:
