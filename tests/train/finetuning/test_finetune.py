@@ -17,8 +17,9 @@ from va import files
 from va.data.features import FeatureStore
 from va.errors import VAError
 from va.evaluate import predict, protocol
-from va.extract import tuned
-from va.train import checkpoint
+from va.extract import pipeline, tuned
+from va.extract.config import ExtractConfig
+from va.train import checkpoint, encoding
 from va.train import state as states
 from va.train.finetune_config import FinetuneConfig
 from va.train.finetuning import finetune, inputs, keeping, recipe
@@ -368,6 +369,44 @@ def test_a_run_on_compiled_encoders_starts_from_what_they_were_compiled_from(fin
     run = changed(fine, tmp_path, compile_both)
     start = begin(fine.config(tmp_path, start=run), device=CPU)
     assert "compiled" not in start.pair.face.identity and not start.stage_one.compile
+
+
+def test_a_run_on_16_bit_features_learns_in_the_precision_that_is_asked_for(fine: Fine, tmp_path: Path) -> None:
+    """Its encoders compute in 16 bit by themselves, so they are built anew; the new run is one of float32."""
+    extract = ExtractConfig(
+        corpus=fine.corpus,
+        out=tmp_path / "features",
+        encoders=fine_run.ENCODERS,
+        ast_weights=fine.ast,
+        precision="bfloat16",
+        device="cpu",
+        readers=1,
+        **fine_run.WINDOWS,
+    )
+    assert not pipeline.run(extract, progress=lambda *told: None).failed
+    run = fine._replace(features=extract.out).train(tmp_path / "runs", epochs=1)
+    assert {each["compute_dtype"] for each in info_of(run)["encoders"].values()} == {"bfloat16"}
+    (learner, start), (plain, _) = (prepared(fine.config(tmp_path, start=each)) for each in (run, fine.run))
+    assert "computed in bfloat16" in start.notes[0]
+    window = torch.tensor([[[len(learner.pool) - 1]]])
+    for each in (learner, plain):
+        each.begin(window)
+    assert torch.equal(learner.batch(0).frames, plain.batch(0).frames), "float32, to the last bit"
+    done = fine_run.tune(fine.config(tmp_path, start=run, epochs=1, extract=True))
+    info = info_of(done.directory)
+    assert {each["compute_dtype"] for each in info["encoders"].values()} == {"float32"}
+    stores = [FeatureStore(Path(info["features"][kind])).identity for kind in tuned.KINDS]
+    assert stores == [info["encoders"][kind] for kind in tuned.KINDS]
+
+
+@pytest.mark.parametrize("kind", ["face", "voice"])
+def test_the_encoder_that_has_weights_tells_the_precision(fine: Fine, tmp_path: Path, kind: str) -> None:
+    """The other one is float32 and not compiled whatever the settings were."""
+    change = {"compute_dtype": "bfloat16", "compiled": True}
+    run = checkpoint.load_run(changed(fine, tmp_path, lambda info: info["encoders"][kind].update(change)))
+    weights: dict[str, Any] = dict.fromkeys(("clip_weights", "ast_weights", "face_weights"))
+    found = encoding.settings_for(run, corpus=fine.corpus, out=tmp_path, faces="auto", device="cpu", **weights)
+    assert (found.precision, found.compile) == ("bfloat16", True)
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is_decoded(
