@@ -279,6 +279,14 @@ def test_what_a_kill_left_beside_a_finished_run_goes(
     assert heard == [f"{directory}: is already finished, nothing to train"]
 
 
+@pytest.mark.parametrize("rate", ["backbone_rate", "learning_rate"])
+def test_a_rate_that_explodes_is_told_in_two_lines(fine: Fine, tmp_path: Path, rate: str) -> None:
+    with pytest.raises(VAError, match=r"(the loss|a prediction) is .* epoch 1; no run is made of it") as caught:
+        fine.finetune(tmp_path, **{rate: 1e30})
+    assert "Lower --backbone-rate" in caught.value.hint and "va verify" not in caught.value.hint
+    assert not list(tmp_path.glob("*/run.json"))
+
+
 def test_one_process_fine_tunes_a_run(fine: Fine, tmp_path: Path) -> None:
     directory = fine.finetune(tmp_path, epochs=1, **FROZEN)
     (directory / "run.json").unlink()
