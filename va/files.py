@@ -122,7 +122,7 @@ def alone(directory: Path, *, doing: str) -> Iterator[None]:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
                 held.callback(os.close, descriptor)
                 _lock_now(descriptor)
-                if fingerprint(path) == _fingerprint(os.fstat(descriptor)):
+                if fingerprint(path) == fingerprint_of(descriptor):
                     break
                 held.close()  # whoever had it has removed it since
         except BlockingIOError:
@@ -165,6 +165,15 @@ def fingerprint(path: Path) -> tuple[int, int, int] | None:
         return _fingerprint(path.stat())
     except OSError:
         return None
+
+
+def fingerprint_of(descriptor: int) -> tuple[int, int, int]:
+    """Give the same of an open file.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    return _fingerprint(os.fstat(descriptor))
 
 
 def _fingerprint(found: os.stat_result) -> tuple[int, int, int]:

@@ -359,6 +359,8 @@ def test_values_of_any_shape_and_dtype_are_mapped_as_they_were_written(
     writer.append(0, made[:4], valid[:4])
     writer.append(9, made[9:], valid[9:])
     writer.commit()
-    values, found = clipgroup.map_values(tmp_path / "clip.h5", layout, "clip")
+    place = clipgroup.locate(tmp_path / "clip.h5", layout, "clip")
+    with (tmp_path / "clip.h5").open("rb") as file:
+        values, found = place.map(file), place.valid
     assert isinstance(values, np.memmap) and not values.flags.writeable
     assert values.dtype == made.dtype and np.array_equal(values, made) and np.array_equal(found, valid)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import IO, Any, Final, Literal
 
 import h5py
 import numpy as np
@@ -179,8 +179,35 @@ def verify(group: h5py.Group, layout: Layout, clip_id: str | None = None) -> dic
     return opened.attributes
 
 
-def map_values(path: Path, layout: Layout, clip_id: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Map a clip's values from its own file into memory, without reading them.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Place:
+    """Where a clip's values lie in its own file.
+
+    Args:
+        offset: Of the first byte; None where there are no rows.
+        shape: Of the values.
+        dtype: Of them.
+        valid: bool, which of them mean something.
+    """
+
+    offset: int | None
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    valid: NDArray[np.bool_]
+
+    def map(self, file: IO[bytes]) -> NDArray[Any]:
+        """Map the values into memory, read-only, without reading them; a descriptor is in use while they are.
+
+        Raises:
+            ValueError: The file ends before they do.
+        """
+        if self.offset is None:
+            return np.zeros(self.shape, self.dtype)
+        return np.memmap(file, self.dtype, mode="r", offset=self.offset, shape=self.shape)
+
+
+def locate(path: Path, layout: Layout, clip_id: str) -> Place:
+    """Find a clip's values in its own file, without reading them.
 
     They were verified when they were written, and files are replaced, never changed: this does not verify again.
 
@@ -189,20 +216,15 @@ def map_values(path: Path, layout: Layout, clip_id: str) -> tuple[NDArray[Any], 
         layout: What the store's clips have in common.
         clip_id: The clip that it must hold.
 
-    Returns:
-        `values` in the layout's dtype, mapped and read-only, and `valid`.
-
     Raises:
         VAError: It is another clip's or another identity's.
         Exception: It is damaged or not there; h5py reports that as many types.
     """
     with hdf5.reading(path) as file:
         opened = _Opened(hdf5.group(file, files.safe_name(clip_id)), layout, clip_id)
-        values, valid = opened.values, opened.valid[()]
+        values = opened.values
         offset = values.id.get_offset()  # None for no rows
-        if offset is None:
-            return np.zeros(values.shape, layout.dtype), valid
-        return np.memmap(path, layout.dtype, mode="r", offset=offset, shape=values.shape), valid
+        return Place(offset=offset, shape=values.shape, dtype=layout.dtype, valid=opened.valid[()])
 
 
 class _Opened:

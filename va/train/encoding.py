@@ -75,8 +75,9 @@ def settings_for(
         faces=mode,
         window_s=voice["sampling"]["window_s"],
         stride_s=voice["sampling"]["stride_s"],
-        precision=face["compute_dtype"],
-        compile=bool(face.get("compiled", False)),
+        # An encoder without weights is float32 and not compiled, whatever the settings: the other one tells them.
+        precision=face["compute_dtype"] if face["compute_dtype"] != "float32" else voice["compute_dtype"],
+        compile=bool(face.get("compiled", False) or voice.get("compiled", False)),
         device=device,
         **margin,
     )

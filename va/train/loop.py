@@ -101,7 +101,7 @@ def fit(
             means = _train_epoch(stack, together, source, labels)
             trained = time.perf_counter()
             source.renew()
-            scores = _validate(stack, together, pool, truths)
+            scores = _validate(stack, together, pool, truths, source)
             validated = time.perf_counter()
             for place, (trial, kept) in enumerate(zip(together, stack.states(), strict=True)):
                 score = scores[place]
@@ -143,7 +143,7 @@ def _train_epoch(stack: Stack, trials: Sequence[Trial], source: Source, labels: 
     for place, trial in enumerate(trials):
         made = enough[:, place]
         losses = both[made, place]
-        _look_for_failure(trial, losses, index[made, place])
+        _look_for_failure(trial, losses, index[made, place], source)
         ccc, kl = losses.mean(dim=0).tolist()
         means.append(_Means(ccc_loss=ccc, region_kl=kl, skipped=num_batches[place] - int(made.sum())))
     return means
@@ -175,7 +175,7 @@ def draw_batches(trials: Sequence[Trial], labels: Tensor) -> Tensor:
     return torch.stack([torch.nn.functional.pad(row, (0, 0, 0, longest - len(row)), value=-1) for row in rows], dim=1)
 
 
-def _look_for_failure(trial: Trial, losses: Tensor, index: Tensor) -> None:
+def _look_for_failure(trial: Trial, losses: Tensor, index: Tensor, source: Source) -> None:
     if not len(losses):
         trial.failure = VAError(
             "no training batch has two valid labels", "Check the annotations of the training split."
@@ -188,20 +188,19 @@ def _look_for_failure(trial: Trial, losses: Tensor, index: Tensor) -> None:
     windows = set(index[step].tolist())
     clips = [span.clip.id for span in trial.train if windows & set(range(span.windows.start, span.windows.stop))]
     what = f"the loss is {losses[step].sum().item()} in step {step + 1} (clips {', '.join(clips)}) of"
-    trial.failure = _not_finite(trial, what)
+    trial.failure = _not_finite(trial, what, source)
 
 
-def _not_finite(trial: Trial, what: str) -> VAError:
+def _not_finite(trial: Trial, what: str, source: Source) -> VAError:
     best = trial.state.best_epoch
     kept = f"the weights of epoch {best} are kept" if best else "no weights are kept"
-    return VAError(
-        f"{what} epoch {trial.state.epoch + 1}; {kept}",
-        "Lower --learning-rate, set --clip-norm 1, or check the features with 'va verify'.",
-    )
+    if not source.keeps_weights:
+        kept = "no run is made of it"
+    return VAError(f"{what} epoch {trial.state.epoch + 1}; {kept}", source.cure)
 
 
 def _validate(
-    stack: Stack, trials: Sequence[Trial], pool: WindowSet, truths: Mapping[str, Truth]
+    stack: Stack, trials: Sequence[Trial], pool: WindowSet, truths: Mapping[str, Truth], source: Source
 ) -> list[protocol.Score | None]:
     """Score each trial on every annotated frame of its selection clips (`abaw` protocol, settled 6).
 
@@ -220,7 +219,7 @@ def _validate(
     for place, trial in enumerate(trials):
         values = predictions.va[place, : len(own[place])]
         if trial.failure is None and not np.isfinite(values).all():
-            trial.failure = _not_finite(trial, "a prediction is not finite after")
+            trial.failure = _not_finite(trial, "a prediction is not finite after", source)
         scores.append(None if trial.failure else score_windows(values, trial.selection, pool, truths))
     return scores
 

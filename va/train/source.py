@@ -19,9 +19,13 @@ class Source:
 
     Attributes:
         decays_vectors: Whether weight decay acts on the heads' biases and other vectors too.
+        keeps_weights: Whether the best epoch's weights can be used where a later epoch fails.
+        cure: What a person can do where numbers are not finite any more.
     """
 
     decays_vectors = True
+    keeps_weights = True
+    cure = "Lower --learning-rate, set --clip-norm 1, or check the features with 'va verify'."
 
     def __init__(self, pool: WindowSet) -> None:
         self.pool = pool

@@ -17,11 +17,12 @@ from va import files
 from va.data.features import FeatureStore
 from va.errors import VAError
 from va.evaluate import predict, protocol
-from va.extract import tuned
-from va.train import checkpoint
+from va.extract import pipeline, tuned
+from va.extract.config import ExtractConfig
+from va.train import checkpoint, encoding
 from va.train import state as states
 from va.train.finetune_config import FinetuneConfig
-from va.train.finetuning import finetune, inputs, recipe
+from va.train.finetuning import finetune, inputs, keeping, recipe
 from va.train.finetuning.inputs import InputStore
 from va.train.finetuning.keeping import Keeper
 from va.train.finetuning.learner import Learner
@@ -206,6 +207,34 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     }
 
 
+def test_an_interrupted_run_says_what_is_kept_and_where_it_goes_on(
+    fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, left = Keeper.save_now_and_then, 0
+
+    def interrupted(keeper: Keeper, stack: Stack, lost: Sequence[Tensor]) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise KeyboardInterrupt
+        saved(keeper, stack, lost)
+
+    said: list[str] = []
+    config = fine.config(tmp_path, **FROZEN)
+    for steps in (2, 6):
+        left = steps
+        with monkeypatch.context() as during:
+            during.setattr(Keeper, "save_now_and_then", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                fine_run.tune(config, said.append)
+    fine_run.tune(config, said.append)
+    assert [line for line in said if not line.startswith("as it came")] == [
+        "no epoch is kept yet; the same command begins with the first",
+        "epoch 1 of 2 is kept, and the same command goes on from there",
+        "going on after epoch 1 of 2",
+    ]
+
+
 def test_damaged_best_weights_are_not_made_a_run(fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was best lies on the disk until the end: cut off, of a wrong bit, or gone, it is named."""
 
@@ -228,6 +257,34 @@ def test_damaged_best_weights_are_not_made_a_run(fine: Fine, tmp_path: Path, mon
     (directory / "log.jsonl").unlink()
     with pytest.raises(VAError, match=r"log\.jsonl: cannot be read"):
         fine_run.tune(config)
+
+
+def test_what_a_kill_left_beside_a_finished_run_goes(
+    fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between `run.json` and the end: gigabytes that nothing would ever read."""
+
+    def killed(directory: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as during:
+        during.setattr(keeping, "discard", killed)
+        with pytest.raises(Killed):
+            fine.finetune(tmp_path, epochs=1, **FROZEN)
+    (directory,) = tmp_path.glob("gru-*")
+    assert {"run.json", "state.safetensors", "best-1.safetensors"} <= {file.name for file in directory.iterdir()}
+    heard: list[str] = []
+    fine_run.tune(fine.config(tmp_path, epochs=1, **FROZEN), heard.append)
+    assert {file.name for file in directory.iterdir()} == {"run.json", "model.safetensors", "log.jsonl"}
+    assert heard == [f"{directory}: is already finished, nothing to train"]
+
+
+@pytest.mark.parametrize("rate", ["backbone_rate", "learning_rate"])
+def test_a_rate_that_explodes_is_told_in_two_lines(fine: Fine, tmp_path: Path, rate: str) -> None:
+    with pytest.raises(VAError, match=r"(the loss|a prediction) is .* epoch 1; no run is made of it") as caught:
+        fine.finetune(tmp_path, **{rate: 1e30})
+    assert "Lower --backbone-rate" in caught.value.hint and "va verify" not in caught.value.hint
+    assert not list(tmp_path.glob("*/run.json"))
 
 
 def test_one_process_fine_tunes_a_run(fine: Fine, tmp_path: Path) -> None:
@@ -320,6 +377,44 @@ def test_a_run_on_compiled_encoders_starts_from_what_they_were_compiled_from(fin
     run = changed(fine, tmp_path, compile_both)
     start = begin(fine.config(tmp_path, start=run), device=CPU)
     assert "compiled" not in start.pair.face.identity and not start.stage_one.compile
+
+
+def test_a_run_on_16_bit_features_learns_in_the_precision_that_is_asked_for(fine: Fine, tmp_path: Path) -> None:
+    """Its encoders compute in 16 bit by themselves, so they are built anew; the new run is one of float32."""
+    extract = ExtractConfig(
+        corpus=fine.corpus,
+        out=tmp_path / "features",
+        encoders=fine_run.ENCODERS,
+        ast_weights=fine.ast,
+        precision="bfloat16",
+        device="cpu",
+        readers=1,
+        **fine_run.WINDOWS,
+    )
+    assert not pipeline.run(extract, progress=lambda *told: None).failed
+    run = fine._replace(features=extract.out).train(tmp_path / "runs", epochs=1)
+    assert {each["compute_dtype"] for each in info_of(run)["encoders"].values()} == {"bfloat16"}
+    (learner, start), (plain, _) = (prepared(fine.config(tmp_path, start=each)) for each in (run, fine.run))
+    assert "computed in bfloat16" in start.notes[0]
+    window = torch.tensor([[[len(learner.pool) - 1]]])
+    for each in (learner, plain):
+        each.begin(window)
+    assert torch.equal(learner.batch(0).frames, plain.batch(0).frames), "float32, to the last bit"
+    done = fine_run.tune(fine.config(tmp_path, start=run, epochs=1, extract=True))
+    info = info_of(done.directory)
+    assert {each["compute_dtype"] for each in info["encoders"].values()} == {"float32"}
+    stores = [FeatureStore(Path(info["features"][kind])).identity for kind in tuned.KINDS]
+    assert stores == [info["encoders"][kind] for kind in tuned.KINDS]
+
+
+@pytest.mark.parametrize("kind", ["face", "voice"])
+def test_the_encoder_that_has_weights_tells_the_precision(fine: Fine, tmp_path: Path, kind: str) -> None:
+    """The other one is float32 and not compiled whatever the settings were."""
+    change = {"compute_dtype": "bfloat16", "compiled": True}
+    run = checkpoint.load_run(changed(fine, tmp_path, lambda info: info["encoders"][kind].update(change)))
+    weights: dict[str, Any] = dict.fromkeys(("clip_weights", "ast_weights", "face_weights"))
+    found = encoding.settings_for(run, corpus=fine.corpus, out=tmp_path, faces="auto", device="cpu", **weights)
+    assert (found.precision, found.compile) == ("bfloat16", True)
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is_decoded(

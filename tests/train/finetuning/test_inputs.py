@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from support import make_video, sine
 
 from va import files
+from va.data import clipgroup, timeline
 from va.data import corpus as corpora
-from va.data import timeline
 from va.data.clipgroup import Source
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import open_stores
@@ -404,3 +405,36 @@ def test_a_reader_that_sends_nonsense_costs_its_clip(
     with pytest.raises(VAError, match=r"\.mp4: its reader process sent "):
         tiny.prepare([clip], tmp_path)
     assert list(tmp_path.glob("*/clips/*")) == []
+
+
+def test_a_clip_takes_a_descriptor_only_while_it_is_read(
+    prepared: InputStore, tiny: Made, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A corpus may have more clips than a process may have open files; and none open to spare is no damage."""
+    found: list[str] = []
+    before = len(list(Path("/dev/fd").iterdir()))
+    original = clipgroup.locate
+
+    def locate(path: Path, *given: Any) -> clipgroup.Place:
+        found.append(path.stem)
+        return original(path, *given)
+
+    monkeypatch.setattr(clipgroup, "locate", locate)
+    store = InputStore(copied, face=tiny.face, voice=tiny.voice)
+    for name in (*SECONDS, *SECONDS):
+        both = [each.window(name, cells=np.arange(4), window=0) for each in (store, prepared)]
+        for mine, other in zip(*both, strict=True):
+            assert np.array_equal(mine, other)
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    assert max(map(found.count, SECONDS)) <= 4, "each store looks into each of its two files once"
+    shutil.copy(store.face.path("late"), copied / "late.h5")
+    (copied / "late.h5").replace(store.face.path("late"))
+    found.clear()
+    assert store.window("late", cells=np.arange(4), window=0).seen.any() and found == ["late"], "it was replaced"
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(VAError, match=r"late\.h5: cannot be read \(Too many open files\)"):
+            store.face.values("late")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)

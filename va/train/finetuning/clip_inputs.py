@@ -5,7 +5,9 @@ the encoder's own `transform` makes windows of them when they are read: 51 kB pe
 windows, which overlap, would take 175 kB.
 """
 
+import errno
 import math
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from va import files
 from va.data import clipgroup, features, hdf5, timeline
-from va.data.clipgroup import Layout, Source
+from va.data.clipgroup import Layout, Place, Source
 from va.data.clipwriter import ClipWriter
 from va.errors import VAError
 from va.extract.decode import SAMPLE_RATE_HZ
@@ -53,7 +55,7 @@ class ClipInputs:
             row=example.shape,
             dtype=example.dtype,
         )
-        self._mapped: dict[str, tuple[NDArray[Any], NDArray[np.bool_]]] = {}
+        self._places: dict[str, tuple[tuple[int, int, int], Place]] = {}
 
     def open(self) -> None:
         """Make the folder ready to be written to, and remove what a killed process has left in it."""
@@ -92,22 +94,35 @@ class ClipInputs:
         return len(self._times(duration_s)) * math.prod(self.shape) * self.dtype.itemsize
 
     def values(self, clip_id: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Map a clip's values, [cells or rows, ...], and give which are valid; kept open from then on.
+        """Map a clip's values, [cells or rows, ...], and give which are valid.
+
+        A descriptor is in use while the values are, and no longer: a corpus may have more clips than a process may
+        have open files. Where they lie in their file is kept, because HDF5 takes far longer to say so.
 
         Raises:
-            VAError: Not there, damaged, or another clip's.
+            VAError: Not there, unreadable, damaged, or another clip's.
         """
-        if clip_id not in self._mapped:
-            path = self.path(clip_id)
-            if not path.is_file():
-                raise VAError(f"{self.directory}: has no model inputs of clip '{clip_id}'", _AGAIN)
-            try:
-                self._mapped[clip_id] = clipgroup.map_values(path, self._layout, clip_id)
-            except VAError:
-                raise
-            except Exception as error:  # as in `is_done`
-                raise VAError(f"{path}: is damaged ({error})", _AGAIN) from None
-        return self._mapped[clip_id]
+        path = self.path(clip_id)
+        try:
+            with path.open("rb") as file:
+                now = files.fingerprint_of(file.fileno())
+                before, place = self._places.get(clip_id, (None, None))
+                if place is None or before != now:
+                    place = clipgroup.locate(path, self._layout, clip_id)
+                    self._places[clip_id] = now, place
+                return place.map(file), place.valid
+        except FileNotFoundError:
+            raise VAError(f"{self.directory}: has no model inputs of clip '{clip_id}'", _AGAIN) from None
+        except VAError:
+            raise
+        except Exception as error:  # as in `is_done`
+            if isinstance(error, OSError) and error.errno:  # the system's own; of damage HDF5 gives no number
+                full = error.errno in (errno.EMFILE, errno.ENFILE)
+                hint = "Raise the limit (ulimit -n 4096)" if full else "Check the disk and permissions"
+                raise VAError(
+                    f"{path}: cannot be read ({os.strerror(error.errno)})", f"{hint} and run the same command again."
+                ) from None
+            raise VAError(f"{path}: is damaged ({error})", _AGAIN) from None
 
     def _times(self, duration_s: float) -> NDArray[np.float64]:
         """Give the times of cells' centres or of rows' starts, in seconds."""

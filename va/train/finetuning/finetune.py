@@ -91,9 +91,12 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
         with contextlib.ExitStack() as held:
             with agreed(parallel):
                 finished = checkpoint.is_finished(directory)
+                if finished:
+                    screen.note(f"{directory}: is already finished, nothing to train")
                 if parallel.leads:
                     if finished:
                         checkpoint.require_whole(directory)
+                        keeping.tidy(directory)
                     else:
                         held.enter_context(files.alone(directory, doing="trained"))
             if not finished:
@@ -158,6 +161,8 @@ def _train(
     keeper = Keeper(
         directory, config=config, trial=trial, towers=towers, parallel=parallel, epoch_done=screen.epoch_done
     )
+    if keeper.begun:
+        screen.note(f"going on after {keeper.begun}")
     truths = {clip.id: start.corpus.truth(clip) for clip in start.division.selection}
     head = checkpoint.make_head(
         start.config,
@@ -167,7 +172,7 @@ def _train(
         prototypes=torch.zeros(start.shape["num_regions"], start.shape["text_dim"]),
         context_width=start.shape.get("context_width", 0),
     )
-    with screen.bars("training") as progress:
+    with _interruptible(keeper, screen), screen.bars("training") as progress:
         learner = Learner(
             pool,
             trial=trial,
@@ -196,7 +201,8 @@ def _train(
         if trial.failure is not None:
             raise trial.failure
     if parallel.leads:
-        keeper.finish(start, identity)
+        with _interruptible(keeper, screen):
+            keeper.finish(start, identity)
 
 
 def _trial(
@@ -219,6 +225,17 @@ def _trial(
         dropout=states.new_generator(head.seed ^ states.DROPOUT_STREAM, parallel.device),
     )
     return pool, Trial(config=head, train=pool.spans[selection:], selection=pool.spans[:selection], state=state)
+
+
+@contextlib.contextmanager
+def _interruptible(keeper: Keeper, screen: Screen) -> Iterator[None]:
+    """Say what is kept where a person interrupts."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"{keeper.begun} is kept, and the same command goes on from there"
+        screen.note(kept if keeper.begun else "no epoch is kept yet; the same command begins with the first")
+        raise
 
 
 @contextlib.contextmanager

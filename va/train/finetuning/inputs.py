@@ -2,7 +2,8 @@
 
 What a window gives is what stage one feeds its encoders for the same cells and the same window, bit for bit. CLIP's
 pictures take 1.08 GB per hour of video (uint8 224 x 224 x 3, twice a second), AST's rows of spectrum 0.19 GB: a corpus
-of Aff-Wild2's size, 3 million frames or 28 hours, takes 36 GB. Nothing of it is held in memory: files are mapped.
+of Aff-Wild2's size, 3 million frames or 28 hours, takes 36 GB. Nothing of it is held in memory: files are mapped,
+each while it is read.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -5,6 +5,7 @@ lie beside it under that epoch's number, written before the state that names the
 state and the best weights that it names are both whole.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -61,9 +62,19 @@ class Keeper:
         self._parallel, self._epoch_done = parallel, epoch_done
         self._order = trial.state.order
         self._saved_s = time.monotonic()
+        self._kept = (trial.state.epoch, len(trial.state.lost))
         if trial.state.below:
             towers.restore(trial.state.below)
             trial.state.below = {}  # gigabytes that nothing needs twice
+
+    @property
+    def begun(self) -> str:
+        """How far the state on the disk has come, e.g. "epoch 2 of 15", in words for a person; empty without one."""
+        epoch, steps = self._kept
+        if not epoch and not steps:
+            return ""
+        inside = f", step {steps} of the next" if steps else ""
+        return f"epoch {epoch} of {self._trial.config.epochs}{inside}"
 
     def save_now_and_then(self, stack: Stack, lost: Sequence[Tensor]) -> None:
         """Save inside an epoch when --save-minutes have passed; what is not finite is not worth it."""
@@ -123,6 +134,7 @@ class Keeper:
     def _save(self, state: states.TrialState) -> None:
         states.save(dataclasses.replace(state, below=self._towers.state()), self._directory, keep_previous=False)
         self._saved_s = time.monotonic()
+        self._kept = (state.epoch, len(state.lost))
 
     def _save_best(self, head: dict[str, Tensor]) -> None:
         answering = _part(self._towers.state(), "ema" if self._config.ema else "weights")
@@ -157,7 +169,16 @@ def discard(directory: Path) -> None:
     """Remove what was kept for going on."""
     states.discard(directory)
     for file in _best_files(directory):
-        file.unlink()
+        files.remove(file)
+
+
+def tidy(directory: Path) -> None:
+    """Remove what a kill has left in a finished run between its `run.json` and `discard`, if the folder lets one."""
+    names = (states.NAME, states.PREVIOUS)
+    # Only what is there: a disk that is read only refuses to remove a file that is not.
+    if _best_files(directory) or any((directory / name).exists() for name in names):
+        with contextlib.suppress(VAError):
+            discard(directory)
 
 
 def source_of(store: InputStore, clip_id: str) -> list[Any]:

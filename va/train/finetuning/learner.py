@@ -66,6 +66,8 @@ class Learner(Source):
     """
 
     decays_vectors = False
+    keeps_weights = False
+    cure = "Lower --backbone-rate or --learning-rate, set --clip-norm 1, or give --precision float32."
 
     def __init__(
         self,

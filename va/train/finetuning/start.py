@@ -96,11 +96,17 @@ def _from_run(config: FinetuneConfig, corpus: Corpus, device: torch.device) -> S
     )
     if run.config.context:
         notes.append("the run's learned context stays as it is: its text tower has no part in fine-tuning")
+    made_in = {identity["compute_dtype"] for identity in run.info["encoders"].values()} - {"float32"}
+    if made_in:
+        notes.append(
+            f"the run's features were computed in {', '.join(sorted(made_in))}; validation and the features at the end "
+            "are computed in float32"
+        )
     return Start(
         corpus=corpus,
         config=head,
         stage_one=stage_one,
-        pair=encoding.load(_uncompiled(run), stage_one, device=device),
+        pair=encoding.load(_plain(run), stage_one, device=device),
         shape=run.info["shape"],
         weights=run.head.state_dict(),
         region_texts=tuple(run.info["region_texts"]),
@@ -155,16 +161,20 @@ def _stage_one(config: FinetuneConfig, run: Run) -> ExtractConfig:
     return dataclasses.replace(
         made,
         compile=False,
+        precision="float32",
         faces="crops" if cut else made.faces,
         crops=config.crops if cut else None,
         **{name: getattr(config, name) for name in _STAGE_ONE},
     )
 
 
-def _uncompiled(run: Run) -> Run:
-    """Take a compiled encoder for what it was compiled from, which is what can learn; they differ by rounding."""
+def _plain(run: Run) -> Run:
+    """Take encoders for what learns: not compiled, and in float32, whatever they made the run's features in.
+
+    They differ from the run's by rounding. One that computes in 16 bit by itself would do so whatever --precision says.
+    """
     plain = {
-        kind: {name: value for name, value in identity.items() if name != "compiled"}
+        kind: {name: value for name, value in identity.items() if name != "compiled"} | {"compute_dtype": "float32"}
         for kind, identity in run.info["encoders"].items()
     }
     return dataclasses.replace(run, info={**run.info, "encoders": plain})
