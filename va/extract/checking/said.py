@@ -9,9 +9,7 @@ from va.extract.checking.run import Checked
 _SHOWN: Final = 12
 """Rows of one kind; the file has them all."""
 
-_ARROW: Final = "\N{RIGHTWARDS ARROW}"
-
-HEADER: Final = ("finding", "where", "what, and what to do")
+HEADER: Final = ("severity", "kind", "where", "what", "what to do")
 
 
 def rows(checked: Checked) -> list[tuple[str, ...]]:
@@ -26,9 +24,9 @@ def rows(checked: Checked) -> list[tuple[str, ...]]:
         so_far[key] += 1
         if so_far[key] <= _SHOWN:
             where = _short(one.file, checked.root) + (f", line {one.line}" if one.line else "")
-            shown.append((f"{one.severity}\n{one.kind}", where, f"{one.what}\n{_ARROW} {one.do}"))
+            shown.append((one.severity, one.kind, where, one.what, one.do))
         elif so_far[key] == kinds[key]:
-            shown.append((f"{one.severity}\n{one.kind}", f"and {kinds[key] - _SHOWN} more", ""))
+            shown.append((one.severity, one.kind, f"and {kinds[key] - _SHOWN} more", "", ""))
     return [tuple(map(_printable, row)) for row in shown]
 
 
