@@ -17,7 +17,7 @@ from PIL import Image
 from support import make_video, sine
 
 from va import cli
-from va.data import annotation_text, corpus, media
+from va.data import affwild2, annotation_text, corpus, media
 from va.data.check_config import CheckConfig
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.labels import read_annotation
@@ -155,7 +155,7 @@ def test_annotations_of_a_tree_by_file_and_line(make: Callable[..., Corpus], tmp
         ("note", "annotation-shorter", train + "short.txt", 0),
         ("error", "video-missing", train + "novideo.txt", 0),
         ("note", "not-annotated", "batch1/somebody.mp4", 0),
-        ("error", "video-twice", "batch1/bom.mp4", 0),
+        ("note", "video-twice", "batch1/bom.mp4", 0),
         ("error", "annotation-twice", f"{SETS}/Validation_Set/clean.txt", 0),
         ("warning", "medium-in-two-splits", "batch1/clean.mp4", 0),
     }
@@ -163,6 +163,34 @@ def test_annotations_of_a_tree_by_file_and_line(make: Callable[..., Corpus], tmp
     (longer,) = (one for one in check(root).findings if one.kind == "annotation-longer" and one.severity == "warning")
     assert "is 50 frames (2.00 s) longer than its video: 100 lines, 50 frames in 2.00 s" in longer.what
     assert "another frame rate" in longer.what
+
+
+def test_a_tree_that_the_adapter_reads_has_no_error(make: Callable[..., Corpus], tmp_path: Path) -> None:
+    """Names in other case or composed otherwise, videos of any suffix, and copies that are the same."""
+    make("synth_0000", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "old", "twice")
+    root = tmp_path / "tree"
+    batch = root / "batch1"
+    (batch / "synth_0000.mp4").rename(batch / "SYNTH_0000.MP4")
+    (batch / "caf\N{LATIN SMALL LETTER E WITH ACUTE}.mp4").rename(batch / "cafe\N{COMBINING ACUTE ACCENT}.mp4")
+    (batch / "old.mp4").rename(batch / "old.mpg")
+    shutil.copy(batch / "twice.mp4", root / "twice.mp4")
+    (root / "copy" / SETS / "Train_Set").mkdir(parents=True)
+    text = root / SETS / "Train_Set" / "twice.txt"
+    (root / "copy" / SETS / "Train_Set" / "twice.txt").write_bytes(text.read_bytes().replace(b"\n", b"\r\n"))
+    (root / "__MACOSX").mkdir()
+    (root / "__MACOSX" / "twice.mp4").write_bytes(b"not a video")
+    read = affwild2.read_tree(
+        root, out=tmp_path / "read", name="x", synthetic=True, sample=None, progress=lambda *_: None
+    )
+    assert len(read.clips) == 4
+    checked = check(root)
+    assert checked.clips == 4 and checked.errors == 0
+    assert {(one.severity, one.kind) for one in checked.findings} == {
+        ("note", "video-twice"),
+        ("note", "annotation-twice"),
+    }
+    (root / "twice.mp4").write_bytes(b"another")
+    assert [one.kind for one in check(root).findings if one.severity == "error"] == ["video-twice"]
 
 
 def test_media_and_crops_of_a_corpus(
@@ -423,7 +451,7 @@ def test_folders_are_recognised_by_what_they_mean(tmp_path: Path, folder: str, s
         place = tmp_path / above / folder
         place.mkdir(parents=True)
         (place / "a.txt").write_text("")
-        assert subjects.split_of(place / "a.txt") == split
+        assert affwild2.split_of(place / "a.txt") == split
         found = bool(subjects.annotation_files(tmp_path / above))
         # A folder is known by its own name, also where it is the one that was given.
         assert found == (bool(split) and is_challenge)

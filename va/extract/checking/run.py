@@ -113,7 +113,7 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
         found.write_csv(config.out / "findings.csv", checked)
     return Checked(
         name=corpus.name if corpus else str(config.corpus),
-        root=media_root(corpus) if corpus else config.corpus,
+        root=media_root(corpus) if corpus else config.corpus.absolute(),
         clips=len(subjects),
         findings=checked,
         decided=decided,
