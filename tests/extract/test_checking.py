@@ -347,8 +347,14 @@ def test_what_is_fixed_is_decided_and_taken_back(make: Callable[..., Corpus], tm
         "\n".join(["arousal;valence", *(line.replace(",", ";").replace(".", ",") for line in commas[1:])])
     )
     wanted = np.array([[float(part) for part in line.split(",")] for line in commas[1:]], np.float32)[:, ::-1]
-    extra = lines_of(78, frames=FRAMES + 30)
-    text_of(made, "long").write_text("\n".join(extra))
+    text_of(made, "long").write_text("\n".join(lines_of(78, frames=FRAMES + 30)))
+    va, valid = read_annotation(text_of(made, "long"))
+    np.savez(labels / "long.npz", time_s=np.arange(FRAMES + 30) / RATE, va=va, valid=valid)
+    data = json.loads(made.path.read_text())
+    for row in data["clips"]:
+        row["frames"] = FRAMES + (30 if row["id"] == "long" else 0)
+    made.path.write_text(json.dumps(data))
+    made = Corpus.load(made.path)
     digest = made.digest()
     originals = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
     sidecars = {file: file.read_bytes() for file in labels.iterdir()}
@@ -358,23 +364,24 @@ def test_what_is_fixed_is_decided_and_taken_back(make: Callable[..., Corpus], tm
         ("gone", "drop"),
         ("twin2", "drop"),
         ("commas", "read-again"),
-        ("long", "read-again"),
+        ("long", "labels-until"),
     }
     assert checked.errors == 0
     fixed = Corpus.load(made.path)
     assert [clip.id for clip in fixed.clips] == sorted({*names} - {"gone", "twin2"})
     by_id = {clip.id: clip for clip in fixed.clips}
     np.testing.assert_array_equal(fixed.truth(by_id["commas"]).va, wanted)
-    assert by_id["long"].num_frames == FRAMES + 30
-    np.testing.assert_allclose(np.diff(fixed.truth(by_id["long"]).time_s), 1 / RATE, atol=1e-6)
+    assert fixed.truth(by_id["long"]).valid.tolist() == [True] * FRAMES + [False] * 30
     assert fixed.digest() != digest
     assert {file: file.read_bytes() for file in root.rglob("*") if file.is_file()} == originals
     assert {file: file.read_bytes() for file in labels.iterdir()} == sidecars
 
-    again = check(made.path, fix=True)  # now the long text is known to be longer than its video
-    assert {(one.clip, one.do) for one in again.decided} == {("long", "labels-until")}
+    text_of(made, "long").write_text("\n".join(lines_of(79, frames=FRAMES + 30)))
+    again = check(made.path, fix=True)  # where the labels end was decided, so the text may go on
+    assert {(one.clip, one.do) for one in again.decided} == {("long", "read-again")}
     truth = Corpus.load(made.path).truth(by_id["long"])
     assert truth.valid.tolist() == [True] * FRAMES + [False] * 30
+    assert truth.va[0].tolist() == read_annotation(text_of(made, "long"))[0][0].tolist()
     third = check(made.path, fix=True)
     assert third.errors == 0 and third.decided == () and len(third.standing) == 5
     left = {one.kind for one in third.findings if one.severity != "note"}
@@ -383,6 +390,37 @@ def test_what_is_fixed_is_decided_and_taken_back(make: Callable[..., Corpus], tm
     assert run.unfix(CheckConfig(corpus=made.path, unfix=True)) == 5
     assert Corpus.load(made.path) == made and made.digest() == digest
     assert not (made.path.parent / "labels-again").exists()
+
+
+def test_a_text_that_changes_after_it_was_read_again_is_told(make: Callable[..., Corpus]) -> None:
+    made = make("a", "b")
+    sidecar = made.path.parent / "labels-again" / "a.npz"
+    for seed in (50, 51):
+        text_of(made, "a").write_text("\n".join(lines_of(seed)))
+        checked = check(made.path)
+        assert [(one.severity, one.kind) for one in checked.findings] == [("error", "labels-differ")]
+        assert checked.errors == 1
+        fixed = check(made.path, fix=True)
+        assert [(one.clip, one.do) for one in fixed.decided] == [("a", "read-again")] and fixed.errors == 0
+        assert len(Corpus.load(made.path).decisions) == 1
+        with np.load(sidecar) as kept:
+            np.testing.assert_array_equal(kept["va"], read_annotation(text_of(made, "a"))[0])
+        assert check(made.path).findings == ()
+
+
+def test_labels_are_not_replaced_by_what_is_missing_or_too_long(make: Callable[..., Corpus]) -> None:
+    made = make("holes", "long", "a")
+    digest = made.digest()
+    lines = lines_of(0)
+    text_of(made, "holes").write_text("\n".join([*lines[:9], "0.1", *lines[10:]]))
+    text_of(made, "long").write_text("\n".join(lines_of(78, frames=FRAMES + 30)))
+    checked = check(made.path, fix=True)
+    assert checked.decided == () and Corpus.load(made.path).digest() == digest
+    differs = {one.clip: one.do for one in checked.findings if one.kind == "labels-differ" and one.severity == "error"}
+    assert "1 frames that the manifest has labels of" in differs["holes"]
+    assert "30 frames longer than its video" in differs["long"]
+    text_of(made, "holes").write_text("\n".join([*lines[:9], "-5,-5", *lines[10:]]))  # which says that there is none
+    assert [one.clip for one in check(made.path, fix=True).decided] == ["holes"]
 
 
 def test_labels_with_times_of_their_own_are_held_against_seconds(make: Callable[..., Corpus], tmp_path: Path) -> None:

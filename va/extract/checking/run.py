@@ -1,7 +1,7 @@
 """One check from its settings to its findings, and what `--fix` decides of them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from va.errors import VAError
 from va.extract.checking import leaks, lookers
 from va.extract.checking.lookers import Look, Seen
 from va.extract.checking.subjects import Subject, annotation_files, of_corpus, of_tree
-from va.extract.checking.texts import Texts, lengths, overhang
+from va.extract.checking.texts import Texts, is_usual, lengths, overhang
 
 _MOST: Final = 16
 _LATE_S: Final = 0.05
@@ -103,7 +103,8 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
             )
         subjects, findings = of_tree(config.corpus, texts)
     labels = _read_texts(subjects, findings, progress)
-    _look(subjects, config, labels, findings, progress)
+    ends = {one.clip for one in corpus.decisions if one.do == "labels-until"} if corpus else set[str]()
+    _look(subjects, config, labels, findings, progress, ends=ends)
     findings += leaks.identities(subjects)
     checked = found.ordered(_settled(findings, corpus.decisions if corpus else ()))
     decided: tuple[Decision, ...] = ()
@@ -164,8 +165,19 @@ def _look(
     labels: Texts,
     findings: list[Finding],
     progress: Callable[..., None],
+    *,
+    ends: Set[str],
 ) -> None:
-    """Open all media, each once, and compare them with the manifest, the annotations and each other."""
+    """Open all media, each once, and compare them with the manifest, the annotations and each other.
+
+    Args:
+        subjects: All clips.
+        config: The settings.
+        labels: Their texts.
+        findings: Added to; those about texts far longer than their video lose their fix.
+        progress: Called with (done, total).
+        ends: Clips of which it was decided when their labels end.
+    """
     seeing = [one for one in subjects if one.media is not None]
     media = list(dict.fromkeys(one.media for one in seeing if one.media is not None))
     doubtful = leaks.same_size(media)
@@ -188,6 +200,8 @@ def _look(
     for subject in seeing:
         assert subject.media is not None  # that is who is seeing
         findings += _against(subject, by_media[subject.media], labels.frames.get(subject.id))
+    frames = {one.id: by_media[one.media].frames for one in seeing if one.media is not None and one.id not in ends}
+    findings[:] = [_unless_too_long(one, frames.get(one.clip)) for one in findings]
     digests = {path: seen.digest for path, seen in by_media.items() if seen.digest is not None}
     doubles = leaks.media(subjects, digests)
     findings += doubles + leaks.labels(subjects, doubles)
@@ -229,6 +243,17 @@ def _against(subject: Subject, seen: Seen, annotated: int | None) -> list[Findin
     return list(lengths(subject, annotated=annotated, frames=seen.frames, duration_s=seen.duration_s))
 
 
+def _unless_too_long(finding: Finding, frames: int | None) -> Finding:
+    """Leave it to people whether a text is to be read again that is far longer than the video of so many frames."""
+    if finding.kind != "labels-differ" or finding.fix is None or frames is None:
+        return finding
+    surplus = (finding.fix.frames or 0) - frames
+    if surplus <= 0 or is_usual(surplus, frames):
+        return finding
+    do = f"Correct the text, which is {surplus} frames longer than its video, or make the manifest again."
+    return dataclasses.replace(finding, do=do, fix=None)
+
+
 def _strangers(crops: Path, clips: set[str]) -> list[Finding]:
     """Find folders of crops that belong to no clip."""
     names = sorted(entry.name for entry in crops.iterdir() if entry.is_dir() and entry.name not in clips)
@@ -240,10 +265,10 @@ def _strangers(crops: Path, clips: set[str]) -> list[Finding]:
 
 
 def _settled(findings: Iterable[Finding], standing: Sequence[Decision]) -> Iterator[Finding]:
-    """Turn findings that were decided before into notes."""
+    """Turn findings that were decided before into notes; labels that differ did so after they were read again."""
     decided = {(one.clip, one.do) for one in standing}
     for one in findings:
-        if one.fix is not None and (one.clip, one.fix.do) in decided:
+        if one.kind != "labels-differ" and one.fix is not None and (one.clip, one.fix.do) in decided:
             yield dataclasses.replace(one, severity="note", do="Nothing: the manifest's decisions see to it.")
         else:
             yield one
