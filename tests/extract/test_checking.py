@@ -20,6 +20,7 @@ from va import cli
 from va.data import affwild2, annotation_text, corpus, media
 from va.data.check_config import CheckConfig
 from va.data.corpus import Clip, Corpus, Truth
+from va.data.findings import Finding, write_csv
 from va.data.labels import read_annotation
 from va.errors import VAError
 from va.extract.checking import lookers, opening, run, said, subjects
@@ -453,6 +454,16 @@ def test_names_that_are_not_utf8_can_be_shown(tmp_path: Path) -> None:
     rows = said.rows(checked)
     assert rows and all(cell.encode("utf-8") for row in rows for cell in row if cell)
     assert "caf" in (tmp_path / "out" / "findings.csv").read_text(encoding="utf-8")
+
+
+def test_no_cell_of_the_findings_is_a_formula(tmp_path: Path) -> None:
+    one = Finding(severity="note", kind="header", file="=1+1.txt", line=3, clip="@SUM(A1)", what="-5", do="+1")
+    write_csv(tmp_path / "findings.csv", [one])
+    with (tmp_path / "findings.csv").open(encoding="utf-8", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert [row[name] for name in ("file", "line", "clip", "what", "do", "fix")] == [
+        "'=1+1.txt", "3", "'@SUM(A1)", "'-5", "'+1", "",
+    ]  # fmt: skip
 
 
 def test_a_missing_disk_decides_nothing(make: Callable[..., Corpus], tmp_path: Path) -> None:
