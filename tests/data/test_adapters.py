@@ -395,6 +395,7 @@ def test_a_table_without_times_and_splits_holds_for_whole_videos(tmp_path: Path,
             "t.csv, line 3: clip 'a' has another video, split or identity than in line 2",
         ),
         ("1,2,3\n", "t.csv: has no column 'media'"),
+        ("media,valence,arousal,Valence\na.mp4,5,5,6\n", "t.csv: has two columns 'valence'"),
         ("media,valence,arousal\na.mp4,5,5\n,5,5\n", "t.csv, line 3: names no video"),
         (
             "media,time,valence,arousal\na.mp4,0,5,5\na.mp4,900,5,5\na.mp4,950,5,5\n",
@@ -433,6 +434,20 @@ def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 no table")
     with pytest.raises(VAError, match=r"t.parquet: is no Parquet file"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,B,,,b\n1,2,3,4,5\n")
+    read = rows.read_rows(tmp_path / "t.csv")
+    assert read.column("a") == ("1",)
+    with pytest.raises(VAError, match=r"t.csv: has two columns 'b'"):
+        read.column("b")
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    names = ["media", "valence", "arousal", "Valence"]
+    parquet.write_table(pyarrow.table([["a.mp4"], [5], [5], [6]], names=names), tmp_path / "t.parquet")
+    with pytest.raises(VAError, match=r"t.parquet: has two columns 'valence'"):
         read_table(tmp_path / "t.parquet")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from va.data import sources, tree
 from va.data.corpus import Corpus, Skipped
-from va.data.rows import number, read_rows
+from va.data.rows import number, one_each, read_rows
 from va.data.sources import Labels, Probe, Progress, Source
 from va.errors import VAError
 
@@ -81,8 +81,8 @@ def read_table(
         progress: Called with (videos done, videos in all).
 
     Raises:
-        VAError: The table cannot be read or lacks a column, a split is none, a clip is in two splits or videos, or no
-            clip can be used.
+        VAError: The table cannot be read, lacks a column or has two of one name, a split is none, a clip is in two
+            splits or videos, or no clip can be used.
     """
     root = (media_root or table.parent).absolute()
     cells, lines = _read(table)
@@ -183,6 +183,7 @@ def _read(table: Path) -> tuple[dict[str, Sequence[str]], Sequence[int]]:
     if table.suffix.lower() in _PARQUET:
         return _read_parquet(table)
     rows = read_rows(table)
+    one_each(table, rows.header)
     return {name: rows.column(name) for name in rows.header}, rows.lines
 
 
@@ -196,10 +197,13 @@ def _read_parquet(table: Path) -> tuple[dict[str, Sequence[str]], Sequence[int]]
     if not table.is_file():
         raise VAError(f"{table}: cannot be read (no such file)", "Check the path.")
     try:
-        read = parquet.read_table(table).to_pydict()
+        read = parquet.read_table(table)
+        header = [str(name).lower() for name in read.column_names]
+        values = [column.to_pylist() for column in read.columns]
     except Exception as error:  # pyarrow reports damage as many types
         raise VAError(f"{table}: is no Parquet file that can be read ({error})", "Write it again.") from None
+    one_each(table, header)
     columns = dict[str, Sequence[str]]()
-    for name, cells in read.items():
-        columns[str(name).lower()] = tuple("" if cell is None else str(cell) for cell in cells)
+    for name, cells in zip(header, values, strict=True):
+        columns[name] = tuple("" if cell is None else str(cell) for cell in cells)
     return columns, range(1, len(next(iter(columns.values()), ())) + 1)
