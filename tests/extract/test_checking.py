@@ -591,6 +591,7 @@ def test_the_command(
     )
     code, out = va("--fix")
     assert code == 0 and "decided: drop a: " in out
+    assert out.endswith("\n1 decided in corpus.json, 0 errors left; --unfix takes them back\n")
     assert va() == (0, "2 clips checked: 0 errors, 0 warnings, 0 notes\n")
     assert va("--unfix") == (0, "decisions taken back: 1\n")
     assert va("--fix", "--unfix")[0] == 1

@@ -105,6 +105,25 @@ def read_tree(
     )
 
 
+def count_readable(root: Path, skipped: Iterable[Skipped]) -> int:
+    """Count the annotations that were left out and that `as_meant` would read.
+
+    Args:
+        root: Top of the tree.
+        skipped: What was left out.
+    """
+    texts = {root.absolute() / one.what for one in skipped if one.what.lower().endswith(".txt")}
+    return sum(_is_readable(file) for file in texts if _split_of(file) and file.is_file())
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        labels.read_annotation(file)
+    except VAError:
+        return len(annotation_text.examine_file(file).valid) > 0
+    return False
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Annotation:
     """A file of labels that could be read."""

@@ -94,6 +94,7 @@ def read_table(
     else:
         splits = sources.splits_of(root, people, val_share=val_share)
     skipped: list[Skipped] = []
+    hint = ""
     listed = []
     for clip, rows in clips.items():
         where = f"{table.name}, line {rows.lines[0]}"
@@ -102,10 +103,14 @@ def read_table(
             labels = _labels(table, rows, timed=timed, valence_scale=valence_scale, arousal_scale=arousal_scale)
         except VAError as error:
             skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))
+            hint = hint or error.hint
             continue
         listed.append(
             Source(id=clip, media=media, split=splits[clip], identity=people[clip], labels=labels, where=where)
         )
+    if not listed and skipped:
+        first = f"the first reason: {skipped[0].what}: {skipped[0].why}"
+        raise VAError(f"{table}: no clip can be used; {first}", hint)
     return sources.build(
         listed, skipped=skipped, out=out, name=name, synthetic=False, media_root=root, probe=probe, progress=progress
     )
@@ -160,11 +165,12 @@ def _media(root: Path, name: str) -> Path:
 
 def _labels(table: Path, rows: _Clip, *, timed: bool, valence_scale: Scale, arousal_scale: Scale) -> Labels:
     axes = []
-    for values, scale in ((rows.valence, valence_scale), (rows.arousal, arousal_scale)):
+    told = "--scale" if valence_scale == arousal_scale else "--arousal-scale"
+    for values, scale, option in ((rows.valence, valence_scale, "--scale"), (rows.arousal, arousal_scale, told)):
         try:
             axes.append(sources.on_scale(np.array(values, np.float64), *scale))
         except VAError as error:
-            raise VAError(f"of its rows, {error.message}", error.hint) from None
+            raise VAError(f"of its rows, {error.message}", f"Give {option}, e.g. {option} 1..9.") from None
     va, valid = sources.arrays(axes[0], axes[1])
     if not timed:
         if len(va) > 1:

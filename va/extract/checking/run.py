@@ -37,6 +37,7 @@ class Checked:
         findings: The most severe first.
         decided: Decisions that `--fix` has written.
         standing: Decisions that were there before.
+        decidable: How many decisions `--fix` would write; 0 where it has, and of a tree, which has no place for them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Checked:
     findings: tuple[Finding, ...]
     decided: tuple[Decision, ...]
     standing: tuple[Decision, ...]
+    decidable: int = 0
 
     @property
     def errors(self) -> int:
@@ -119,6 +121,7 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
         findings=checked,
         decided=decided,
         standing=corpus.decisions if corpus else (),
+        decidable=len(_decidable(checked)) if corpus and not config.fix else 0,
     )
 
 
@@ -274,15 +277,21 @@ def _settled(findings: Iterable[Finding], standing: Sequence[Decision]) -> Itera
             yield one
 
 
-def _decide(corpus: Corpus, findings: Sequence[Finding], again: dict[str, Truth]) -> tuple[Decision, ...]:
-    """Write what can be decided to the manifest, beside what was decided before; give what is new."""
-    before = {(one.clip, one.do): one for one in corpus.decisions}
+def _decidable(findings: Sequence[Finding]) -> dict[tuple[str, str], Decision]:
+    """Give what can be decided, by clip and what is done; of a clip that is left out, nothing else."""
     new: dict[tuple[str, str], Decision] = {}
     for one in findings:
         if one.fix is not None and one.severity != "note":
             new.setdefault((one.clip, one.fix.do), one.fix)
     dropped = {clip for clip, do in new if do == "drop"}
-    new = {key: one for key, one in new.items() if one.do == "drop" or one.clip not in dropped}
+    return {key: one for key, one in new.items() if one.do == "drop" or one.clip not in dropped}
+
+
+def _decide(corpus: Corpus, findings: Sequence[Finding], again: dict[str, Truth]) -> tuple[Decision, ...]:
+    """Write what can be decided to the manifest, beside what was decided before; give what is new."""
+    before = {(one.clip, one.do): one for one in corpus.decisions}
+    new = _decidable(findings)
+    dropped = {clip for clip, do in new if do == "drop"}
     if 2 * len(dropped) > len(corpus.clips):
         raise VAError(
             f"--fix: would leave out {len(dropped)} of {len(corpus.clips)} clips; nothing was decided",

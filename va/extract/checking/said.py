@@ -37,6 +37,14 @@ def summary(checked: Checked) -> str:
     return f"{checked.clips} clips checked: " + ", ".join(parts)
 
 
+def decisions(checked: Checked) -> str:
+    """Say in one line what `--fix` has decided or would decide; "" where that is nothing."""
+    if checked.decided:
+        errors = f"{checked.errors} error" + ("" if checked.errors == 1 else "s")
+        return f"{len(checked.decided)} decided in corpus.json, {errors} left; --unfix takes them back"
+    return f"{checked.decidable} can be decided: --fix" if checked.decidable else ""
+
+
 def _short(file: str, root: Path) -> str:
     path = Path(file)
     return str(path.relative_to(root)) if path.is_relative_to(root) else file
