@@ -58,6 +58,10 @@ def test_ids_that_differ_in_capitals_only_are_refused(tmp_path: Path) -> None:
     with pytest.raises(VAError, match="clips 'Video1' and 'video1' differ in capital letters only"):
         save(tmp_path, "Video1", "video1")
     assert list(tmp_path.iterdir()) == []
+    manifest = save(tmp_path, "Video1", "video2").path
+    manifest.write_text(manifest.read_text().replace('"video2"', '"video1"'))  # as another program may write one
+    with pytest.raises(VAError, match="clips 'Video1' and 'video1' differ in capital letters only"):
+        Corpus.load(manifest)
 
 
 @pytest.mark.parametrize("key", ["id", "identity", "media"])

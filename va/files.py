@@ -19,6 +19,7 @@ from va.errors import VAError
 
 _HASH_BLOCK = 1 << 20
 _LONGEST_NAME = 120  # leaves room for suffixes under the usual limit of 255 bytes
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789"})
 """Names that Windows, and its shares, keep for devices, whatever suffix follows."""
 
@@ -343,6 +344,11 @@ def safe_name(text: str) -> str:
     if len(name) > _LONGEST_NAME:
         name = f"{name[:80]}~{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
     return name
+
+
+def safe_cell(text: str) -> str:
+    """Keep a spreadsheet from running a cell as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def sync(path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support import draw_number, read_number
 
+from va import cli
 from va.data import afewva, media, omg, recola, rows, sewa, showing, sources, table
 from va.data.config import TableConfig, parse_scale
 from va.data.corpus import Corpus
@@ -395,6 +396,7 @@ def test_a_table_without_times_and_splits_holds_for_whole_videos(tmp_path: Path,
             "t.csv, line 3: clip 'a' has another video, split or identity than in line 2",
         ),
         ("1,2,3\n", "t.csv: has no column 'media'"),
+        ("media,valence,arousal,Valence\na.mp4,5,5,6\n", "t.csv: has two columns 'valence'"),
         ("media,valence,arousal\na.mp4,5,5\n,5,5\n", "t.csv, line 3: names no video"),
         (
             "media,time,valence,arousal\na.mp4,0,5,5\na.mp4,900,5,5\na.mp4,950,5,5\n",
@@ -410,6 +412,26 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, tiny: Path, text: s
     with pytest.raises(VAError, match=message):
         read_table(tmp_path / "t.csv")
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_off_the_scale_say_which_option_gives_it(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messy_tree.place(tiny, tmp_path / "a.mp4")
+    messy_tree.place(tiny, tmp_path / "b.mp4")
+    (tmp_path / "t.csv").write_text("media,valence,arousal,split\na.mp4,5,0.5,train\n")
+    scales: dict[str, object] = {"valence_scale": (-1.0, 1.0), "arousal_scale": (-1.0, 1.0)}
+    with pytest.raises(VAError, match=r"no clip can be used; the first reason: .* off the scale -1..1") as raised:
+        read_table(tmp_path / "t.csv", **scales)
+    assert raised.value.hint == "Give --scale, e.g. --scale 1..9."
+    (tmp_path / "t.csv").write_text("media,valence,arousal,split\na.mp4,5,0.5,val\nb.mp4,0.5,0.5,train\n")
+    command = ["va", "corpus", "table", tmp_path / "t.csv", "--name", "x", "--out", tmp_path / "out", "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", [*map(str, command)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 0 and "labels off the scale: give --scale, e.g. --scale 1..9\n" in said
+    assert "1 clips: 1 train\nwarning: the split val has no clip left\n" in said
 
 
 @pytest.mark.parametrize("name", ["time", "split", "identity", "clip"])
@@ -433,6 +455,20 @@ def test_a_broken_parquet_file_is_named(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 no table")
     with pytest.raises(VAError, match=r"t.parquet: is no Parquet file"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,B,,,b\n1,2,3,4,5\n")
+    read = rows.read_rows(tmp_path / "t.csv")
+    assert read.column("a") == ("1",)
+    with pytest.raises(VAError, match=r"t.csv: has two columns 'b'"):
+        read.column("b")
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    names = ["media", "valence", "arousal", "Valence"]
+    parquet.write_table(pyarrow.table([["a.mp4"], [5], [5], [6]], names=names), tmp_path / "t.parquet")
+    with pytest.raises(VAError, match=r"t.parquet: has two columns 'valence'"):
         read_table(tmp_path / "t.parquet")
 
 

@@ -245,6 +245,8 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     write_tree(tmp_path, video_bytes, annotations=annotations, videos=["a.mp4", "b.mp4", "unused.mp4"])
     (tmp_path / "hurt.mp4").write_bytes(video_bytes[".mp4"][:-300])
     messy_tree.write(tmp_path / SETS / "Train_Set" / "hurt.txt", messy_tree.annotation())
+    messy_tree.write(tmp_path / SETS / "Train_Set" / "commas.txt", "valence;arousal\n" + "0,5;0,25\n" * 5)
+    messy_tree.write(tmp_path / SETS / "Train_Set" / "words.txt", "nothing\nthat is a label\n")
     (tmp_path / "sample.txt").write_text("image_location,valence,arousal\nb/00001.jpg,-5,-5\n")
     command = ["corpus", "affwild2", tmp_path, "--sample", tmp_path / "sample.txt", "--out", tmp_path / "out"]
     monkeypatch.setattr(sys, "argv", ["va", *map(str, command), "--workers", "1"])
@@ -257,9 +259,12 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     printed = capsys.readouterr()
     assert printed.out.strip() == str(tmp_path / "out" / "corpus.json")
     assert "unused.mp4" in printed.err and "has no annotation and is not in the sample" in printed.err
-    assert "hurt.mp4" in printed.err and "14 files or lines are left out" in printed.err
+    assert "hurt.mp4" in printed.err and "16 files or lines are left out" in printed.err
+    assert f"\n1 of them may be readable: --as-meant; 'va corpus check {tmp_path}' says more\n" in printed.err
+    assert "warning: the split val has no clip left" in printed.err
+    assert "the split train" not in printed.err
     assert "2 clips: 1 test, 1 train" in printed.err
-    assert len(made.skipped) == 14
+    assert len(made.skipped) == 16
 
 
 def test_text_that_can_be_understood_is_read_only_when_asked_to(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:

@@ -17,9 +17,10 @@ from PIL import Image
 from support import make_video, sine
 
 from va import cli
-from va.data import annotation_text, corpus, media
+from va.data import affwild2, annotation_text, corpus, media
 from va.data.check_config import CheckConfig
 from va.data.corpus import Clip, Corpus, Truth
+from va.data.findings import Finding, write_csv
 from va.data.labels import read_annotation
 from va.errors import VAError
 from va.extract.checking import lookers, opening, run, said, subjects
@@ -155,7 +156,7 @@ def test_annotations_of_a_tree_by_file_and_line(make: Callable[..., Corpus], tmp
         ("note", "annotation-shorter", train + "short.txt", 0),
         ("error", "video-missing", train + "novideo.txt", 0),
         ("note", "not-annotated", "batch1/somebody.mp4", 0),
-        ("error", "video-twice", "batch1/bom.mp4", 0),
+        ("note", "video-twice", "batch1/bom.mp4", 0),
         ("error", "annotation-twice", f"{SETS}/Validation_Set/clean.txt", 0),
         ("warning", "medium-in-two-splits", "batch1/clean.mp4", 0),
     }
@@ -163,6 +164,34 @@ def test_annotations_of_a_tree_by_file_and_line(make: Callable[..., Corpus], tmp
     (longer,) = (one for one in check(root).findings if one.kind == "annotation-longer" and one.severity == "warning")
     assert "is 50 frames (2.00 s) longer than its video: 100 lines, 50 frames in 2.00 s" in longer.what
     assert "another frame rate" in longer.what
+
+
+def test_a_tree_that_the_adapter_reads_has_no_error(make: Callable[..., Corpus], tmp_path: Path) -> None:
+    """Names in other case or composed otherwise, videos of any suffix, and copies that are the same."""
+    make("synth_0000", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "old", "twice")
+    root = tmp_path / "tree"
+    batch = root / "batch1"
+    (batch / "synth_0000.mp4").rename(batch / "SYNTH_0000.MP4")
+    (batch / "caf\N{LATIN SMALL LETTER E WITH ACUTE}.mp4").rename(batch / "cafe\N{COMBINING ACUTE ACCENT}.mp4")
+    (batch / "old.mp4").rename(batch / "old.mpg")
+    shutil.copy(batch / "twice.mp4", root / "twice.mp4")
+    (root / "copy" / SETS / "Train_Set").mkdir(parents=True)
+    text = root / SETS / "Train_Set" / "twice.txt"
+    (root / "copy" / SETS / "Train_Set" / "twice.txt").write_bytes(text.read_bytes().replace(b"\n", b"\r\n"))
+    (root / "__MACOSX").mkdir()
+    (root / "__MACOSX" / "twice.mp4").write_bytes(b"not a video")
+    read = affwild2.read_tree(
+        root, out=tmp_path / "read", name="x", synthetic=True, sample=None, progress=lambda *_: None
+    )
+    assert len(read.clips) == 4
+    checked = check(root)
+    assert checked.clips == 4 and checked.errors == 0
+    assert {(one.severity, one.kind) for one in checked.findings} == {
+        ("note", "video-twice"),
+        ("note", "annotation-twice"),
+    }
+    (root / "twice.mp4").write_bytes(b"another")
+    assert [one.kind for one in check(root).findings if one.severity == "error"] == ["video-twice"]
 
 
 def test_media_and_crops_of_a_corpus(
@@ -319,8 +348,14 @@ def test_what_is_fixed_is_decided_and_taken_back(make: Callable[..., Corpus], tm
         "\n".join(["arousal;valence", *(line.replace(",", ";").replace(".", ",") for line in commas[1:])])
     )
     wanted = np.array([[float(part) for part in line.split(",")] for line in commas[1:]], np.float32)[:, ::-1]
-    extra = lines_of(78, frames=FRAMES + 30)
-    text_of(made, "long").write_text("\n".join(extra))
+    text_of(made, "long").write_text("\n".join(lines_of(78, frames=FRAMES + 30)))
+    va, valid = read_annotation(text_of(made, "long"))
+    np.savez(labels / "long.npz", time_s=np.arange(FRAMES + 30) / RATE, va=va, valid=valid)
+    data = json.loads(made.path.read_text())
+    for row in data["clips"]:
+        row["frames"] = FRAMES + (30 if row["id"] == "long" else 0)
+    made.path.write_text(json.dumps(data))
+    made = Corpus.load(made.path)
     digest = made.digest()
     originals = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
     sidecars = {file: file.read_bytes() for file in labels.iterdir()}
@@ -330,23 +365,24 @@ def test_what_is_fixed_is_decided_and_taken_back(make: Callable[..., Corpus], tm
         ("gone", "drop"),
         ("twin2", "drop"),
         ("commas", "read-again"),
-        ("long", "read-again"),
+        ("long", "labels-until"),
     }
     assert checked.errors == 0
     fixed = Corpus.load(made.path)
     assert [clip.id for clip in fixed.clips] == sorted({*names} - {"gone", "twin2"})
     by_id = {clip.id: clip for clip in fixed.clips}
     np.testing.assert_array_equal(fixed.truth(by_id["commas"]).va, wanted)
-    assert by_id["long"].num_frames == FRAMES + 30
-    np.testing.assert_allclose(np.diff(fixed.truth(by_id["long"]).time_s), 1 / RATE, atol=1e-6)
+    assert fixed.truth(by_id["long"]).valid.tolist() == [True] * FRAMES + [False] * 30
     assert fixed.digest() != digest
     assert {file: file.read_bytes() for file in root.rglob("*") if file.is_file()} == originals
     assert {file: file.read_bytes() for file in labels.iterdir()} == sidecars
 
-    again = check(made.path, fix=True)  # now the long text is known to be longer than its video
-    assert {(one.clip, one.do) for one in again.decided} == {("long", "labels-until")}
+    text_of(made, "long").write_text("\n".join(lines_of(79, frames=FRAMES + 30)))
+    again = check(made.path, fix=True)  # where the labels end was decided, so the text may go on
+    assert {(one.clip, one.do) for one in again.decided} == {("long", "read-again")}
     truth = Corpus.load(made.path).truth(by_id["long"])
     assert truth.valid.tolist() == [True] * FRAMES + [False] * 30
+    assert truth.va[0].tolist() == read_annotation(text_of(made, "long"))[0][0].tolist()
     third = check(made.path, fix=True)
     assert third.errors == 0 and third.decided == () and len(third.standing) == 5
     left = {one.kind for one in third.findings if one.severity != "note"}
@@ -355,6 +391,37 @@ def test_what_is_fixed_is_decided_and_taken_back(make: Callable[..., Corpus], tm
     assert run.unfix(CheckConfig(corpus=made.path, unfix=True)) == 5
     assert Corpus.load(made.path) == made and made.digest() == digest
     assert not (made.path.parent / "labels-again").exists()
+
+
+def test_a_text_that_changes_after_it_was_read_again_is_told(make: Callable[..., Corpus]) -> None:
+    made = make("a", "b")
+    sidecar = made.path.parent / "labels-again" / "a.npz"
+    for seed in (50, 51):
+        text_of(made, "a").write_text("\n".join(lines_of(seed)))
+        checked = check(made.path)
+        assert [(one.severity, one.kind) for one in checked.findings] == [("error", "labels-differ")]
+        assert checked.errors == 1
+        fixed = check(made.path, fix=True)
+        assert [(one.clip, one.do) for one in fixed.decided] == [("a", "read-again")] and fixed.errors == 0
+        assert len(Corpus.load(made.path).decisions) == 1
+        with np.load(sidecar) as kept:
+            np.testing.assert_array_equal(kept["va"], read_annotation(text_of(made, "a"))[0])
+        assert check(made.path).findings == ()
+
+
+def test_labels_are_not_replaced_by_what_is_missing_or_too_long(make: Callable[..., Corpus]) -> None:
+    made = make("holes", "long", "a")
+    digest = made.digest()
+    lines = lines_of(0)
+    text_of(made, "holes").write_text("\n".join([*lines[:9], "0.1", *lines[10:]]))
+    text_of(made, "long").write_text("\n".join(lines_of(78, frames=FRAMES + 30)))
+    checked = check(made.path, fix=True)
+    assert checked.decided == () and Corpus.load(made.path).digest() == digest
+    differs = {one.clip: one.do for one in checked.findings if one.kind == "labels-differ" and one.severity == "error"}
+    assert "1 frames that the manifest has labels of" in differs["holes"]
+    assert "30 frames longer than its video" in differs["long"]
+    text_of(made, "holes").write_text("\n".join([*lines[:9], "-5,-5", *lines[10:]]))  # which says that there is none
+    assert [one.clip for one in check(made.path, fix=True).decided] == ["holes"]
 
 
 def test_labels_with_times_of_their_own_are_held_against_seconds(make: Callable[..., Corpus], tmp_path: Path) -> None:
@@ -387,6 +454,16 @@ def test_names_that_are_not_utf8_can_be_shown(tmp_path: Path) -> None:
     rows = said.rows(checked)
     assert rows and all(cell.encode("utf-8") for row in rows for cell in row if cell)
     assert "caf" in (tmp_path / "out" / "findings.csv").read_text(encoding="utf-8")
+
+
+def test_no_cell_of_the_findings_is_a_formula(tmp_path: Path) -> None:
+    one = Finding(severity="note", kind="header", file="=1+1.txt", line=3, clip="@SUM(A1)", what="-5", do="+1")
+    write_csv(tmp_path / "findings.csv", [one])
+    with (tmp_path / "findings.csv").open(encoding="utf-8", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert [row[name] for name in ("file", "line", "clip", "what", "do", "fix")] == [
+        "'=1+1.txt", "3", "'@SUM(A1)", "'-5", "'+1", "",
+    ]  # fmt: skip
 
 
 def test_a_missing_disk_decides_nothing(make: Callable[..., Corpus], tmp_path: Path) -> None:
@@ -423,7 +500,7 @@ def test_folders_are_recognised_by_what_they_mean(tmp_path: Path, folder: str, s
         place = tmp_path / above / folder
         place.mkdir(parents=True)
         (place / "a.txt").write_text("")
-        assert subjects.split_of(place / "a.txt") == split
+        assert affwild2.split_of(place / "a.txt") == split
         found = bool(subjects.annotation_files(tmp_path / above))
         # A folder is known by its own name, also where it is the one that was given.
         assert found == (bool(split) and is_challenge)
@@ -483,8 +560,8 @@ def test_long_lists_are_cut_and_the_worst_comes_first(make: Callable[..., Corpus
     text_of(made, "clip05").write_text("valence,arousal\n")
     checked = check(tmp_path / "tree" / SETS)
     rows = said.rows(checked)
-    assert rows[0][:2] == ("error\nno-frames", "Train_Set/clip05.txt, line 2")
-    assert len(rows) == 1 + 12 + 1 and rows[-1][1] == "and 3 more"
+    assert rows[0][:3] == ("error", "no-frames", "Train_Set/clip05.txt, line 2")
+    assert len(rows) == 1 + 12 + 1 and rows[-1][2] == "and 3 more"
     assert said.summary(checked) == "16 clips checked: 1 error, 0 warnings, 15 notes"
 
 
@@ -506,9 +583,15 @@ def test_the_command(
     assert code == 1 and (answer["error"], answer["warning"], answer["note"]) == (1, 0, 0)
     assert answer["findings"][0]["kind"] == "medium-missing" and answer["findings"][0]["fix"] == "drop"
     code, out = va("--out", str(tmp_path / "out"))
-    assert code == 1 and "medium-missing" in out and out.endswith(f"{tmp_path / 'out' / 'findings.csv'}\n")
+    assert (
+        code == 1
+        and "medium-missing" in out
+        and "\\n" not in out
+        and out.endswith(f"{tmp_path / 'out' / 'findings.csv'}\n")
+    )
     code, out = va("--fix")
     assert code == 0 and "decided: drop a: " in out
+    assert out.endswith("\n1 decided in corpus.json, 0 errors left; --unfix takes them back\n")
     assert va() == (0, "2 clips checked: 0 errors, 0 warnings, 0 notes\n")
     assert va("--unfix") == (0, "decisions taken back: 1\n")
     assert va("--fix", "--unfix")[0] == 1

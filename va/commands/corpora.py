@@ -71,7 +71,8 @@ def corpus_affwild2(config: AffWild2Config) -> None:
             probe=_probe(config),
             progress=progress,
         )
-    _made(made)
+    meant = 0 if config.as_meant else affwild2.count_readable(config.root, made.skipped)
+    _made(made, f"{meant} of them may be readable: --as-meant; 'va corpus check {config.root}' says more" * bool(meant))
 
 
 @options.stage(corpus_app, "afewva", AfewVaConfig)
@@ -138,7 +139,7 @@ def corpus_table(config: TableConfig) -> None:
             probe=_probe(config),
             progress=progress,
         )
-    _made(made)
+    _made(made, _off_scale(made))
 
 
 _MOST_ROWS = 10
@@ -156,7 +157,13 @@ def _recordings(config: RecordingsConfig, name: str, read_tree: Callable[..., "C
             probe=_probe(config),
             progress=progress,
         )
-    _made(made)
+    _made(made, _off_scale(made))
+
+
+def _off_scale(made: "Corpus") -> str:
+    """Say what to do about labels that are off the scale; "" where none are."""
+    off = any("off the scale" in one.why for one in made.skipped)
+    return "labels off the scale: give --scale, e.g. --scale 1..9" if off else ""
 
 
 def _probe(config: AdapterConfig) -> "Probe":
@@ -165,8 +172,8 @@ def _probe(config: AdapterConfig) -> "Probe":
     return functools.partial(probing.probe, workers=config.workers)
 
 
-def _made(made: "Corpus") -> None:
-    """Say what is not in a corpus and why, then where it is."""
+def _made(made: "Corpus", remark: str = "") -> None:
+    """Say what is not in a corpus and why, with an adapter's own remark, then where it is."""
     reasons = defaultdict(list)
     for one in made.skipped:
         reasons[one.why].append(one.what)
@@ -178,8 +185,13 @@ def _made(made: "Corpus") -> None:
     if rows:
         console.table("not in the corpus", ["what", "why"], rows, aside=True, text=2)
         console.note(f"{len(made.skipped)} files or lines are left out; all are listed in corpus.json")
+    if remark:
+        console.note(remark)
     counts = Counter(clip.split for clip in made.clips)
     console.note(f"{len(made.clips)} clips: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}")
+    for split in ("train", "val"):
+        if not counts[split]:
+            console.note(f"warning: the split {split} has no clip" + (" left" if made.skipped else ""))
     console.say(str(made.path))
 
 
@@ -224,6 +236,8 @@ def check(config: CheckConfig) -> None:
         console.say(said.summary(checked))
         for one in checked.decided:
             console.say(f"decided: {one.do} {one.clip}: {one.why}")
+        if end := said.decisions(checked):
+            console.say(end)
         if config.out is not None:
             console.say(str(config.out / "findings.csv"))
     if checked.errors:

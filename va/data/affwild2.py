@@ -31,7 +31,9 @@ from va.errors import VAError
 _CHALLENGE: Final = re.compile(
     r"(\d+(st|nd|rd|th))?(abaw)?(va|valencearousal)(estimation)?(challenge|set|track)?(annotations?|labels?)?\d*"
 )
-_SET: Final = re.compile(r"(?P<train>train(ing)?)(set)?|(?P<val>val|valid|validation|dev|development)(set)?")
+_SET: Final = re.compile(
+    r"(?P<train>train(ing)?)(set)?|(?P<val>val|valid|validation|dev|development)(set)?|(?P<test>test(ing)?)(set)?"
+)
 
 
 def read_tree(
@@ -103,6 +105,25 @@ def read_tree(
     )
 
 
+def count_readable(root: Path, skipped: Iterable[Skipped]) -> int:
+    """Count the annotations that were left out and that `as_meant` would read.
+
+    Args:
+        root: Top of the tree.
+        skipped: What was left out.
+    """
+    texts = {root.absolute() / one.what for one in skipped if one.what.lower().endswith(".txt")}
+    return sum(_is_readable(file) for file in texts if _split_of(file) and file.is_file())
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        labels.read_annotation(file)
+    except VAError:
+        return len(annotation_text.examine_file(file).valid) > 0
+    return False
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Annotation:
     """A file of labels that could be read."""
@@ -153,26 +174,45 @@ def _annotations(
     return list(read.values())
 
 
+def split_of(file: Path) -> str:
+    """Give the split that an annotation's folder is named after: `train`, `val` or `test`; "" for none."""
+    named = _SET.fullmatch(_plain(file.parent.name))
+    return next((split for split, part in named.groupdict().items() if part), "") if named else ""
+
+
+def in_challenge(file: Path) -> bool:
+    """Say whether the folder above an annotation's is named after the valence-arousal challenge."""
+    return _CHALLENGE.fullmatch(_plain(file.parent.parent.name)) is not None
+
+
+def video_of(name: str, videos: Videos) -> Path | None:
+    """Find the video that a clip is cut from, which may be of two people; None where there is none.
+
+    Raises:
+        VAError: There are several that differ.
+    """
+    return videos.find(name) or videos.find(_whole(name))
+
+
 def _split_of(file: Path) -> str | None:
     """Say which split an annotation file is of; None for a file that is none."""
-    if file.suffix.lower() != ".txt":
-        return None
-    named = _SET.fullmatch(_plain(file.parent.name))
-    if named is None or not _CHALLENGE.fullmatch(_plain(file.parent.parent.name)):
-        return None
-    return "train" if named["train"] else "val"
+    split = split_of(file)
+    return split if split in ("train", "val") and file.suffix.lower() == ".txt" and in_challenge(file) else None
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def _whole(name: str) -> str:
+    return re.sub(r"_(left|right)$", "", name, flags=re.IGNORECASE)
+
+
 def _video(name: str, videos: Videos, where: str, skipped: list[Skipped]) -> Path | None:
-    """Find the video that a clip is cut from."""
-    whole = re.sub(r"_(left|right)$", "", name, flags=re.IGNORECASE)
-    video = videos.find(name) or videos.find(whole)
+    """Find the video that a clip is cut from; none is said."""
+    video = video_of(name, videos)
     if video is None:
-        skipped.append(Skipped(what=where, why=f"there is no video '{whole}'"))
+        skipped.append(Skipped(what=where, why=f"there is no video '{_whole(name)}'"))
     return video
 
 

@@ -56,6 +56,7 @@ class Text:
         decimals: `point` or `comma`.
         va: float32 [frames, 2] in [-1, 1], 0 where invalid; no frame where the text cannot be understood.
         valid: bool [frames], False where a line says -5 or nothing that is a label.
+        unread: bool [frames], True where a line says neither a label nor -5.
     """
 
     problems: tuple[Problem, ...]
@@ -65,6 +66,7 @@ class Text:
     decimals: str = "point"
     va: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     valid: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    unread: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @property
     def reading(self) -> dict[str, str]:
@@ -140,6 +142,7 @@ def examine(raw: bytes) -> Text:
         decimals=decimals,
         va=np.where(valid[:, None], values, 0).astype(np.float32),
         valid=valid,
+        unread=_unread(values),
     )
 
 
@@ -245,7 +248,7 @@ def _rows(lines: list[str], *, first_line: int, tell: Tell) -> tuple[NDArray[np.
         said, todo = _LINEWISE[kind]
         what = f"{said}: {shown.strip()[:60]!r}" if shown.strip() else said
         tell(Problem("error", kind, line, what + (f" ({times} lines in all)" if times > 1 else ""), todo))
-    wrong = int((np.isnan(values).any(axis=1) | _astray(values)).sum())
+    wrong = int(_unread(values).sum())
     if wrong > _READABLE * len(lines) and wrong > 1:
         said = f"has {wrong} lines of {len(lines)} that are no labels, too many to use the others"
         tell(Problem("error", "not-understood", first_line, said, "Correct the file, or remove it."))
@@ -269,6 +272,11 @@ def _astray(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Say which rows have a value that is neither a label nor "no label"; NaN is no value."""
     off: NDArray[np.bool_] = ((np.abs(values) > 1) & (values != NO_LABEL)).any(axis=1)
     return off
+
+
+def _unread(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which rows are no labels and do not say so."""
+    return np.isnan(values).any(axis=1) | _astray(values)
 
 
 def _content(values: NDArray[np.float64], valid: NDArray[np.bool_], *, first_line: int, tell: Tell) -> None:

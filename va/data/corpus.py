@@ -106,7 +106,7 @@ class Corpus:
         """Open a manifest, given its file or its folder.
 
         Raises:
-            VAError: Missing or malformed, or a path in it leaves its root.
+            VAError: Missing or malformed, a path in it leaves its root, or ids that some file systems take for one.
         """
         file = (path / "corpus.json" if path.is_dir() else path).absolute()
         data = files.read_json(file, what="a corpus manifest", hint=_REMAKE)
@@ -118,6 +118,7 @@ class Corpus:
             mediaroot.check([clip.media for clip in clips], root=root, manifest=file, data=data)
             if len({clip.id for clip in clips}) < len(clips):
                 raise ValueError("two clips have one id")
+            _check_names([clip.id for clip in clips])
             # Manifests of earlier versions say nothing about what was skipped.
             skipped = tuple(Skipped(what=str(row["what"]), why=str(row["why"])) for row in data.get("skipped", []))
             decided = decisions.parse(data.get("decisions", []), file)

@@ -66,12 +66,16 @@ def count(findings: Iterable[Finding]) -> dict[str, int]:
 def write_csv(path: Path, findings: Sequence[Finding]) -> None:
     """Write all findings as UTF-8 CSV with the columns in `COLUMNS`, whole or not at all.
 
+    A cell that a spreadsheet would run as a formula gets an apostrophe in front, as in `predictions.csv`.
+
     Raises:
         VAError: The file cannot be written.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(one.row() for one in findings)
+    for one in findings:
+        row = one.row()
+        writer.writerow({name: files.safe_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()})
     # A file name that is not UTF-8 holds lone surrogates, which no UTF-8 text can.
     files.write_bytes(path, text.getvalue().encode("utf-8", errors="replace"))

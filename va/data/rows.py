@@ -6,6 +6,8 @@ ARFF is Weka's format: `@attribute <name> <type>` lines, then comma-separated ro
 import csv
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +39,12 @@ class Rows:
         """Give a column.
 
         Raises:
-            VAError: There is none of that name.
+            VAError: There is none of that name, or two are.
         """
         if name.lower() not in self.header:
             known = ", ".join(self.header) or "no header"
             raise VAError(f"{self.path}: has no column '{name}'", f"Its columns: {known}.")
+        one_each(self.path, [column for column in self.header if column == name.lower()])
         place = self.header.index(name.lower())
         return tuple(row[place] for row in self.rows)
 
@@ -54,6 +57,17 @@ class Rows:
         return np.array(
             [number(row[place], self.path, line) for row, line in zip(self.rows, self.lines, strict=True)], np.float64
         )
+
+
+def one_each(path: Path, header: Sequence[str]) -> None:
+    """Check that no two columns of a table have one name; those without a name are not asked for by it.
+
+    Raises:
+        VAError: Two have.
+    """
+    name = next((name for name, count in Counter(header).items() if name and count > 1), None)
+    if name is not None:
+        raise VAError(f"{path}: has two columns '{name}'", "Rename or remove one of them; capitals do not count.")
 
 
 def number(cell: str, path: Path, line: int) -> float:

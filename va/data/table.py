@@ -19,7 +19,7 @@ import numpy as np
 
 from va.data import sources, tree
 from va.data.corpus import Corpus, Skipped
-from va.data.rows import number, read_rows
+from va.data.rows import number, one_each, read_rows
 from va.data.sources import Labels, Probe, Progress, Source
 from va.errors import VAError
 
@@ -81,8 +81,8 @@ def read_table(
         progress: Called with (videos done, videos in all).
 
     Raises:
-        VAError: The table cannot be read or lacks a column, a split is none, a clip is in two splits or videos, or no
-            clip can be used.
+        VAError: The table cannot be read, lacks a column or has two of one name, a split is none, a clip is in two
+            splits or videos, or no clip can be used.
     """
     root = (media_root or table.parent).absolute()
     cells, lines = _read(table)
@@ -94,6 +94,7 @@ def read_table(
     else:
         splits = sources.splits_of(root, people, val_share=val_share)
     skipped: list[Skipped] = []
+    hint = ""
     listed = []
     for clip, rows in clips.items():
         where = f"{table.name}, line {rows.lines[0]}"
@@ -102,10 +103,14 @@ def read_table(
             labels = _labels(table, rows, timed=timed, valence_scale=valence_scale, arousal_scale=arousal_scale)
         except VAError as error:
             skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))
+            hint = hint or error.hint
             continue
         listed.append(
             Source(id=clip, media=media, split=splits[clip], identity=people[clip], labels=labels, where=where)
         )
+    if not listed and skipped:
+        first = f"the first reason: {skipped[0].what}: {skipped[0].why}"
+        raise VAError(f"{table}: no clip can be used; {first}", hint)
     return sources.build(
         listed, skipped=skipped, out=out, name=name, synthetic=False, media_root=root, probe=probe, progress=progress
     )
@@ -160,11 +165,12 @@ def _media(root: Path, name: str) -> Path:
 
 def _labels(table: Path, rows: _Clip, *, timed: bool, valence_scale: Scale, arousal_scale: Scale) -> Labels:
     axes = []
-    for values, scale in ((rows.valence, valence_scale), (rows.arousal, arousal_scale)):
+    told = "--scale" if valence_scale == arousal_scale else "--arousal-scale"
+    for values, scale, option in ((rows.valence, valence_scale, "--scale"), (rows.arousal, arousal_scale, told)):
         try:
             axes.append(sources.on_scale(np.array(values, np.float64), *scale))
         except VAError as error:
-            raise VAError(f"of its rows, {error.message}", error.hint) from None
+            raise VAError(f"of its rows, {error.message}", f"Give {option}, e.g. {option} 1..9.") from None
     va, valid = sources.arrays(axes[0], axes[1])
     if not timed:
         if len(va) > 1:
@@ -183,6 +189,7 @@ def _read(table: Path) -> tuple[dict[str, Sequence[str]], Sequence[int]]:
     if table.suffix.lower() in _PARQUET:
         return _read_parquet(table)
     rows = read_rows(table)
+    one_each(table, rows.header)
     return {name: rows.column(name) for name in rows.header}, rows.lines
 
 
@@ -196,10 +203,13 @@ def _read_parquet(table: Path) -> tuple[dict[str, Sequence[str]], Sequence[int]]
     if not table.is_file():
         raise VAError(f"{table}: cannot be read (no such file)", "Check the path.")
     try:
-        read = parquet.read_table(table).to_pydict()
+        read = parquet.read_table(table)
+        header = [str(name).lower() for name in read.column_names]
+        values = [column.to_pylist() for column in read.columns]
     except Exception as error:  # pyarrow reports damage as many types
         raise VAError(f"{table}: is no Parquet file that can be read ({error})", "Write it again.") from None
+    one_each(table, header)
     columns = dict[str, Sequence[str]]()
-    for name, cells in read.items():
-        columns[str(name).lower()] = tuple("" if cell is None else str(cell) for cell in cells)
+    for name, cells in zip(header, values, strict=True):
+        columns[name] = tuple("" if cell is None else str(cell) for cell in cells)
     return columns, range(1, len(next(iter(columns.values()), ())) + 1)

@@ -24,7 +24,6 @@ from va.evaluate.protocol import ClipFrames
 SCHEMA: Final = 1
 _COLUMNS: Final = ("clip", "frame", "time_s", "valence", "arousal", "label_valence", "label_arousal")
 _SMOOTHED: Final = ("smoothed_valence", "smoothed_arousal")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 _UNITS: Final = {
     "time_s": "s, presentation time of each annotated frame",
@@ -37,11 +36,6 @@ _UNITS: Final = {
     "regions": "probabilities",
     "gate": "share of the sound, 0 to 1",
 }
-
-
-def safe_cell(name: str) -> str:
-    """Keep a spreadsheet from running a name as a formula."""
-    return f"'{name}" if name.startswith(_FORMULA) else name
 
 
 def write_csv(path: Path, clips: Sequence[ClipFrames], smoothed: Sequence[ClipFrames] | None) -> None:
@@ -66,7 +60,7 @@ def write_csv(path: Path, clips: Sequence[ClipFrames], smoothed: Sequence[ClipFr
             ]
             if smoothed is not None:
                 parts.append(_texts(smoothed[index].prediction, smoothed[index].covered, "{:.5f},{:.5f}"))
-            name = _quoted(safe_cell(clip.id))
+            name = _quoted(files.safe_cell(clip.id))
             times = enumerate(clip.time_s.tolist(), start=1)
             out.writelines(
                 f"{name},{frame},{time_s:.4f},{','.join(cells)}\n"

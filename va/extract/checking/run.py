@@ -1,7 +1,7 @@
 """One check from its settings to its findings, and what `--fix` decides of them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from va.errors import VAError
 from va.extract.checking import leaks, lookers
 from va.extract.checking.lookers import Look, Seen
 from va.extract.checking.subjects import Subject, annotation_files, of_corpus, of_tree
-from va.extract.checking.texts import Texts, lengths, overhang
+from va.extract.checking.texts import Texts, is_usual, lengths, overhang
 
 _MOST: Final = 16
 _LATE_S: Final = 0.05
@@ -37,6 +37,7 @@ class Checked:
         findings: The most severe first.
         decided: Decisions that `--fix` has written.
         standing: Decisions that were there before.
+        decidable: How many decisions `--fix` would write; 0 where it has, and of a tree, which has no place for them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Checked:
     findings: tuple[Finding, ...]
     decided: tuple[Decision, ...]
     standing: tuple[Decision, ...]
+    decidable: int = 0
 
     @property
     def errors(self) -> int:
@@ -103,7 +105,8 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
             )
         subjects, findings = of_tree(config.corpus, texts)
     labels = _read_texts(subjects, findings, progress)
-    _look(subjects, config, labels, findings, progress)
+    ends = {one.clip for one in corpus.decisions if one.do == "labels-until"} if corpus else set[str]()
+    _look(subjects, config, labels, findings, progress, ends=ends)
     findings += leaks.identities(subjects)
     checked = found.ordered(_settled(findings, corpus.decisions if corpus else ()))
     decided: tuple[Decision, ...] = ()
@@ -113,11 +116,12 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
         found.write_csv(config.out / "findings.csv", checked)
     return Checked(
         name=corpus.name if corpus else str(config.corpus),
-        root=media_root(corpus) if corpus else config.corpus,
+        root=media_root(corpus) if corpus else config.corpus.absolute(),
         clips=len(subjects),
         findings=checked,
         decided=decided,
         standing=corpus.decisions if corpus else (),
+        decidable=len(_decidable(checked)) if corpus and not config.fix else 0,
     )
 
 
@@ -164,8 +168,19 @@ def _look(
     labels: Texts,
     findings: list[Finding],
     progress: Callable[..., None],
+    *,
+    ends: Set[str],
 ) -> None:
-    """Open all media, each once, and compare them with the manifest, the annotations and each other."""
+    """Open all media, each once, and compare them with the manifest, the annotations and each other.
+
+    Args:
+        subjects: All clips.
+        config: The settings.
+        labels: Their texts.
+        findings: Added to; those about texts far longer than their video lose their fix.
+        progress: Called with (done, total).
+        ends: Clips of which it was decided when their labels end.
+    """
     seeing = [one for one in subjects if one.media is not None]
     media = list(dict.fromkeys(one.media for one in seeing if one.media is not None))
     doubtful = leaks.same_size(media)
@@ -188,6 +203,8 @@ def _look(
     for subject in seeing:
         assert subject.media is not None  # that is who is seeing
         findings += _against(subject, by_media[subject.media], labels.frames.get(subject.id))
+    frames = {one.id: by_media[one.media].frames for one in seeing if one.media is not None and one.id not in ends}
+    findings[:] = [_unless_too_long(one, frames.get(one.clip)) for one in findings]
     digests = {path: seen.digest for path, seen in by_media.items() if seen.digest is not None}
     doubles = leaks.media(subjects, digests)
     findings += doubles + leaks.labels(subjects, doubles)
@@ -229,6 +246,17 @@ def _against(subject: Subject, seen: Seen, annotated: int | None) -> list[Findin
     return list(lengths(subject, annotated=annotated, frames=seen.frames, duration_s=seen.duration_s))
 
 
+def _unless_too_long(finding: Finding, frames: int | None) -> Finding:
+    """Leave it to people whether a text is to be read again that is far longer than the video of so many frames."""
+    if finding.kind != "labels-differ" or finding.fix is None or frames is None:
+        return finding
+    surplus = (finding.fix.frames or 0) - frames
+    if surplus <= 0 or is_usual(surplus, frames):
+        return finding
+    do = f"Correct the text, which is {surplus} frames longer than its video, or make the manifest again."
+    return dataclasses.replace(finding, do=do, fix=None)
+
+
 def _strangers(crops: Path, clips: set[str]) -> list[Finding]:
     """Find folders of crops that belong to no clip."""
     names = sorted(entry.name for entry in crops.iterdir() if entry.is_dir() and entry.name not in clips)
@@ -240,24 +268,30 @@ def _strangers(crops: Path, clips: set[str]) -> list[Finding]:
 
 
 def _settled(findings: Iterable[Finding], standing: Sequence[Decision]) -> Iterator[Finding]:
-    """Turn findings that were decided before into notes."""
+    """Turn findings that were decided before into notes; labels that differ did so after they were read again."""
     decided = {(one.clip, one.do) for one in standing}
     for one in findings:
-        if one.fix is not None and (one.clip, one.fix.do) in decided:
+        if one.kind != "labels-differ" and one.fix is not None and (one.clip, one.fix.do) in decided:
             yield dataclasses.replace(one, severity="note", do="Nothing: the manifest's decisions see to it.")
         else:
             yield one
 
 
-def _decide(corpus: Corpus, findings: Sequence[Finding], again: dict[str, Truth]) -> tuple[Decision, ...]:
-    """Write what can be decided to the manifest, beside what was decided before; give what is new."""
-    before = {(one.clip, one.do): one for one in corpus.decisions}
+def _decidable(findings: Sequence[Finding]) -> dict[tuple[str, str], Decision]:
+    """Give what can be decided, by clip and what is done; of a clip that is left out, nothing else."""
     new: dict[tuple[str, str], Decision] = {}
     for one in findings:
         if one.fix is not None and one.severity != "note":
             new.setdefault((one.clip, one.fix.do), one.fix)
     dropped = {clip for clip, do in new if do == "drop"}
-    new = {key: one for key, one in new.items() if one.do == "drop" or one.clip not in dropped}
+    return {key: one for key, one in new.items() if one.do == "drop" or one.clip not in dropped}
+
+
+def _decide(corpus: Corpus, findings: Sequence[Finding], again: dict[str, Truth]) -> tuple[Decision, ...]:
+    """Write what can be decided to the manifest, beside what was decided before; give what is new."""
+    before = {(one.clip, one.do): one for one in corpus.decisions}
+    new = _decidable(findings)
+    dropped = {clip for clip, do in new if do == "drop"}
     if 2 * len(dropped) > len(corpus.clips):
         raise VAError(
             f"--fix: would leave out {len(dropped)} of {len(corpus.clips)} clips; nothing was decided",

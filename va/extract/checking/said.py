@@ -9,9 +9,7 @@ from va.extract.checking.run import Checked
 _SHOWN: Final = 12
 """Rows of one kind; the file has them all."""
 
-_ARROW: Final = "\N{RIGHTWARDS ARROW}"
-
-HEADER: Final = ("finding", "where", "what, and what to do")
+HEADER: Final = ("severity", "kind", "where", "what", "what to do")
 
 
 def rows(checked: Checked) -> list[tuple[str, ...]]:
@@ -26,9 +24,9 @@ def rows(checked: Checked) -> list[tuple[str, ...]]:
         so_far[key] += 1
         if so_far[key] <= _SHOWN:
             where = _short(one.file, checked.root) + (f", line {one.line}" if one.line else "")
-            shown.append((f"{one.severity}\n{one.kind}", where, f"{one.what}\n{_ARROW} {one.do}"))
+            shown.append((one.severity, one.kind, where, one.what, one.do))
         elif so_far[key] == kinds[key]:
-            shown.append((f"{one.severity}\n{one.kind}", f"and {kinds[key] - _SHOWN} more", ""))
+            shown.append((one.severity, one.kind, f"and {kinds[key] - _SHOWN} more", "", ""))
     return [tuple(map(_printable, row)) for row in shown]
 
 
@@ -37,6 +35,14 @@ def summary(checked: Checked) -> str:
     counts = found.count(checked.findings)
     parts = [f"{number} {name}" + ("" if number == 1 else "s") for name, number in counts.items()]
     return f"{checked.clips} clips checked: " + ", ".join(parts)
+
+
+def decisions(checked: Checked) -> str:
+    """Say in one line what `--fix` has decided or would decide; "" where that is nothing."""
+    if checked.decided:
+        errors = f"{checked.errors} error" + ("" if checked.errors == 1 else "s")
+        return f"{len(checked.decided)} decided in corpus.json, {errors} left; --unfix takes them back"
+    return f"{checked.decidable} can be decided: --fix" if checked.decidable else ""
 
 
 def _short(file: str, root: Path) -> str:

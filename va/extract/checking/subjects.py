@@ -1,24 +1,19 @@
 """What there is to check: the clips of a manifest, or those that a tree without a manifest would give."""
 
 import dataclasses
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from va.data.corpus import Clip, Corpus, Truth
+from va.data import annotation_text, tree
+from va.data.affwild2 import in_challenge, split_of, video_of
+from va.data.corpus import Clip, Corpus, Skipped, Truth
 from va.data.findings import Finding
+from va.data.tree import Videos
 from va.errors import VAError
 
-SUFFIXES: Final = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm")
-_CHALLENGE: Final = re.compile(
-    r"(\d+(st|nd|rd|th))?(abaw)?(va|valencearousal)(estimation)?(challenge|set|track)?(annotations?|labels?)?\d*"
-)
-_SET: Final = re.compile(
-    r"(?P<train>train(ing)?)(set)?|(?P<val>val|valid|validation|dev|development)(set)?|(?P<test>test(ing)?)(set)?"
-)
 _NOT_ANNOTATIONS: Final = re.compile(r"readme|licen[cs]e|sample|submission|requirements", re.IGNORECASE)
 
 
@@ -76,51 +71,48 @@ def of_corpus(corpus: Corpus, texts: Sequence[Path], root: Path) -> tuple[list[S
         return subjects, findings  # text of something else
     dropped = {one.clip for one in corpus.decisions if one.do == "drop"}
     left = {name: others for name, others in by_name.items() if name not in dropped}
-    videos = {file.stem: file for file in _files(root, SUFFIXES)} if left else {}
+    videos = Videos(tree.find_files(root, []) if left and root.is_dir() else (), root)
     for name, others in left.items():
         what = "is of no clip of the manifest"
         do = "Correct what is found in it or in its video, and make the manifest again."
         findings.append(
             Finding(severity="warning", kind="not-in-corpus", file=str(others[0]), clip=name, what=what, do=do)
         )
-        subjects.append(Subject(id=name, split=split_of(others[0]), media=_video_of(name, videos), text=others[0]))
+        media = _video(name, others[0], videos, findings)
+        subjects.append(Subject(id=name, split=split_of(others[0]), media=media, text=others[0]))
     return subjects, findings
 
 
 def of_tree(root: Path, texts: Sequence[Path]) -> tuple[list[Subject], list[Finding]]:
     """Give the clips that a tree's annotations name, and findings about what does not fit together."""
     findings, subjects = list[Finding](), list[Subject]()
-    videos: dict[str, Path] = {}
-    for file in _files(root, SUFFIXES):
-        if file.stem in videos:
-            what = f"has the name of another video: {videos[file.stem]}"
-            findings.append(
-                Finding(severity="error", kind="video-twice", file=str(file), what=what, do="Remove one of them.")
-            )
-        videos.setdefault(file.stem, file)
+    root = root.absolute()
+    there = tree.find_files(root, [])
+    videos = Videos(there, root)
+    has_videos = any(file.suffix.lower() in tree.VIDEO_SUFFIXES for file in there)
     seen: dict[str, Path] = {}
     for text in texts:
         name = text.stem
-        if name in seen:
-            what = f"annotates '{name}' a second time: {seen[name]}"
-            findings.append(
-                Finding(
-                    severity="error", kind="annotation-twice", file=str(text), clip=name, what=what, do="Remove one."
-                )
-            )
-        seen.setdefault(name, text)
-        media = _video_of(name, videos)
-        if media is None and videos:
+        first = seen.setdefault(name, text)
+        if first is not text:
+            findings.append(_second(name, text, first))
+            if findings[-1].severity == "note":
+                continue
+        known = len(findings)
+        media = _video(name, text, videos, findings)
+        if media is None and has_videos and len(findings) == known:
             what, do = "has no video of its name", "Copy the video into the tree, or remove the annotation."
             findings.append(
                 Finding(severity="error", kind="video-missing", file=str(text), clip=name, what=what, do=do)
             )
         subjects.append(Subject(id=name, split=split_of(text), media=media, text=text))
-    used = {subject.media for subject in subjects}
-    for file in videos.values():
-        if file not in used:
-            what, do = "has no annotation", "Nothing, if it is of the test split or of another challenge."
-            findings.append(Finding(severity="note", kind="not-annotated", file=str(file), what=what, do=do))
+    left = list[Skipped]()
+    videos.left_over("has no annotation", left)
+    for one in left:
+        kind, do = "video-twice", "Nothing: the first is used."
+        if one.why == "has no annotation":
+            kind, do = "not-annotated", "Nothing, if it is of the test split or of another challenge."
+        findings.append(Finding(severity="note", kind=kind, file=str(root / one.what), what=one.why, do=do))
     return subjects, findings
 
 
@@ -132,26 +124,37 @@ def annotation_files(root: Path, *, named: bool = False) -> list[Path]:
         named: The user named this very folder: where it holds no such folders, its splits' folders or, without any, its
             own files are taken.
     """
-    found = [file for file in _files(root.absolute(), (".txt",)) if not _NOT_ANNOTATIONS.search(file.stem)]
+    if not (named or root.is_dir()):
+        return []  # the folder of media on a disk that is not there
+    there = tree.find_files(root.absolute(), [])
+    found = [file for file in there if file.suffix.lower() == ".txt" and not _NOT_ANNOTATIONS.search(file.stem)]
     in_sets = [file for file in found if split_of(file)]
-    challenge = [file for file in in_sets if _CHALLENGE.fullmatch(_plain(file.parent.parent.name))]
+    challenge = [file for file in in_sets if in_challenge(file)]
     if challenge or not named:
         return challenge
     return in_sets or [file for file in found if file.parent == root.absolute()]
 
 
-def split_of(text: Path) -> str:
-    """Give the split that an annotation's folder is named after; "" for none."""
-    found = _SET.fullmatch(_plain(text.parent.name))
-    return next((split for split, part in found.groupdict().items() if part), "") if found else ""
+def _video(name: str, text: Path, videos: Videos, findings: list[Finding]) -> Path | None:
+    """Find a clip's video; that there are several which differ is a finding."""
+    try:
+        return video_of(name, videos)
+    except VAError as error:
+        findings.append(
+            Finding(severity="error", kind="video-twice", file=str(text), clip=name, what=error.message, do=error.hint)
+        )
+        return None
 
 
-def _video_of(name: str, videos: Mapping[str, Path]) -> Path | None:
-    return videos.get(name) or videos.get(re.sub(r"_(left|right)$", "", name, flags=re.IGNORECASE))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def _second(name: str, text: Path, first: Path) -> Finding:
+    """Say that a clip is annotated twice, which is harmless where both say the same."""
+    one, other = annotation_text.examine_file(first), annotation_text.examine_file(text)
+    same = (one.va.tolist(), one.valid.tolist()) == (other.va.tolist(), other.valid.tolist())
+    if split_of(first) == split_of(text) and (one.digest == other.digest or (len(one.valid) and same)):
+        what, do = f"says the same as {first}", "Nothing: the first is used."
+        return Finding(severity="note", kind="annotation-twice", file=str(text), clip=name, what=what, do=do)
+    what, do = f"annotates '{name}' a second time, and not alike: {first}", "Remove one."
+    return Finding(severity="error", kind="annotation-twice", file=str(text), clip=name, what=what, do=do)
 
 
 def _subject(clip: Clip, truth: Truth | None, text: Path | None) -> Subject:
@@ -164,20 +167,3 @@ def _subject(clip: Clip, truth: Truth | None, text: Path | None) -> Subject:
         truth=truth,
         duration_s=clip.duration_s,
     )
-
-
-def _files(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Walk a tree in order and through links, each folder once, leaving out folders of pictures and hidden names."""
-    seen = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "cropped")))
-        for name in sorted(names):
-            file = Path(folder) / name
-            # A pipe dressed as a file would be waited for.
-            if name.lower().endswith(tuple(suffixes)) and not name.startswith(".") and file.is_file():
-                yield file

@@ -69,6 +69,12 @@ class Texts:
         said = f"says {there} frames, the manifest {here}" if here != there else "says other labels than the manifest"
         why = f"{said} (read as {text.columns}, decimal {text.decimals}, {text.encoding})"
         reading = text.reading | {"file": str(subject.text)}
+        fix = Decision(clip=subject.id, do="read-again", why=why, frames=there, reading=reading)
+        do = "Make the manifest again, or let --fix read this text again."
+        both = min(here, there)
+        lost = int((text.unread[:both] & truth.valid[:both]).sum())
+        if lost:
+            do = f"Correct the text: as it is, {lost} frames that the manifest has labels of would have none."
         self.findings.append(
             Finding(
                 severity="error",
@@ -76,8 +82,8 @@ class Texts:
                 file=str(subject.text),
                 clip=subject.id,
                 what=why,
-                do="Make the manifest again, or let --fix read this text again.",
-                fix=Decision(clip=subject.id, do="read-again", why=why, frames=there, reading=reading),
+                do=do,
+                fix=None if lost else fix,
             )
         )
 
@@ -114,6 +120,11 @@ def times_of(time_s: np.typing.NDArray[np.float64], frames: int, duration_s: flo
     )
 
 
+def is_usual(surplus: int, frames: int) -> bool:
+    """Say whether annotations of so many frames often have so many more, or fewer."""
+    return abs(surplus) <= max(10, 0.01 * frames)
+
+
 def lengths(subject: Subject, *, annotated: int, frames: int, duration_s: float) -> Sequence[Finding]:
     """Compare how long a clip's annotation is with its video, in frames and seconds.
 
@@ -127,7 +138,7 @@ def lengths(subject: Subject, *, annotated: int, frames: int, duration_s: float)
     if not surplus or (subject.split == "test" and subject.truth is not None and not subject.truth.valid.any()):
         return ()
     seconds = abs(surplus) * duration_s / frames
-    few = abs(surplus) <= max(10, 0.01 * frames)
+    few = is_usual(surplus, frames)
     longer = "longer" if surplus > 0 else "shorter"
     what = (
         f"is {abs(surplus)} frames ({seconds:.2f} s) {longer} than its video: {annotated} lines, {frames} frames in "
