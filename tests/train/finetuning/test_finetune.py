@@ -235,6 +235,23 @@ def test_an_interrupted_run_says_what_is_kept_and_where_it_goes_on(
     ]
 
 
+def test_an_interrupt_before_and_after_training_says_what_is_kept(
+    fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    said: list[str] = []
+    for where, name in ((inputs, "prepare"), (pipeline, "run")):
+        with monkeypatch.context() as during:
+            during.setattr(where, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                fine_run.tune(fine.config(tmp_path, epochs=1, extract=True, **FROZEN), said.append)
+    (directory,) = tmp_path.glob("gru-*")
+    assert said[0] == "the clips decoded so far are kept, and the same command goes on with the others"
+    assert said[-1] == f"{directory}: is finished; the same command goes on with the features of its encoders"
+
+
 def test_damaged_best_weights_are_not_made_a_run(fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was best lies on the disk until the end: cut off, of a wrong bit, or gone, it is named."""
 

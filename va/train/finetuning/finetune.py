@@ -135,7 +135,8 @@ def _prepare(start: Start, store: InputStore, parallel: Parallel, screen: Screen
     """Decode the model inputs of all clips that training looks at."""
     if not parallel.leads:
         return
-    with screen.bars("decoding clips") as progress:
+    kept = "the clips decoded so far are kept, and the same command goes on with the others"
+    with _interruptible(screen, lambda: kept), screen.bars("decoding clips") as progress:
         inputs.prepare(
             (*start.division.selection, *start.division.train),
             face=start.pair.face,
@@ -172,7 +173,7 @@ def _train(
         prototypes=torch.zeros(start.shape["num_regions"], start.shape["text_dim"]),
         context_width=start.shape.get("context_width", 0),
     )
-    with _interruptible(keeper, screen), screen.bars("training") as progress:
+    with _interruptible(screen, lambda: _kept(keeper)), screen.bars("training") as progress:
         learner = Learner(
             pool,
             trial=trial,
@@ -201,7 +202,7 @@ def _train(
         if trial.failure is not None:
             raise trial.failure
     if parallel.leads:
-        with _interruptible(keeper, screen):
+        with _interruptible(screen, lambda: _kept(keeper)):
             keeper.finish(start, identity)
 
 
@@ -228,14 +229,19 @@ def _trial(
 
 
 @contextlib.contextmanager
-def _interruptible(keeper: Keeper, screen: Screen) -> Iterator[None]:
+def _interruptible(screen: Screen, kept: Callable[[], str]) -> Iterator[None]:
     """Say what is kept where a person interrupts."""
     try:
         yield
     except KeyboardInterrupt:
-        kept = f"{keeper.begun} is kept, and the same command goes on from there"
-        screen.note(kept if keeper.begun else "no epoch is kept yet; the same command begins with the first")
+        screen.note(kept())
         raise
+
+
+def _kept(keeper: Keeper) -> str:
+    if not keeper.begun:
+        return "no epoch is kept yet; the same command begins with the first"
+    return f"{keeper.begun} is kept, and the same command goes on from there"
 
 
 @contextlib.contextmanager
@@ -259,5 +265,6 @@ def _extract(config: FinetuneConfig, start: Start, directory: Path, screen: Scre
     pair = encoding.load(tuned, start.stage_one, device=device)
     baselines = [encoders.build(name, config=start.stage_one, device=device) for name in BASELINES]
     stage_one = dataclasses.replace(start.stage_one, out=keeping.features_of(config, directory))
-    with screen.bars("extracting clips") as progress:
+    kept = f"{directory}: is finished; the same command goes on with the features of its encoders"
+    with _interruptible(screen, lambda: kept), screen.bars("extracting clips") as progress:
         return pipeline.run(stage_one, progress=progress, loaded=[*pair, *baselines])
