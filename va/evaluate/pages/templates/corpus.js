@@ -3,24 +3,25 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { colour, literal } = charts;
 
-  // Light enough at both ends for one dark colour of text, in the light and the dark page.
-  const SCALE = [[0, "#f7f9fc"], [0.5, "#b9d7ed"], [1, "#56a8dc"]];
-  const INK = "#16191d";
+  // Each far enough from its ink at both ends: one colour of text serves all cells.
+  const LIGHT = { scale: [[0, "#f7f9fc"], [0.5, "#b9d7ed"], [1, "#56a8dc"]], ink: "#16191d" };
+  const DARK = { scale: [[0, "#1a2028"], [0.5, "#1d4767"], [1, "#1f6fa8"]], ink: "#eef2f6" };
   const TONES = { train: "--accent", val: "--second", test: "--gone" };
 
   const drawMap = (element) => {
     const map = data.maps[Number(element.dataset.index)];
+    const { scale, ink } = matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT;
     const side = (title) => ({
       title: { text: title, standoff: 6 }, tickvals: data.axis.map((_, index) => index), ticktext: data.axis,
       range: [-0.5, data.axis.length - 0.5], fixedrange: true, showgrid: false, zeroline: false, ticks: "",
     });
     const cells = map.text.map((row, y) => row.map((share, x) => `<b>${literal(share)}</b><br>${literal(data.labels[y][x])}`));
     return Plotly.react(element, [{
-      type: "heatmap", z: map.share, text: cells, texttemplate: "%{text}", textfont: { color: INK, size: 12 }, customdata: map.count,
+      type: "heatmap", z: map.share, text: cells, texttemplate: "%{text}", textfont: { color: ink, size: 12 }, customdata: map.count,
       hovertemplate: "%{text}<br>%{customdata} frames<extra></extra>", xgap: 3, ygap: 3, zmin: 0, zmax: data.top || 1,
-      colorscale: SCALE, showscale: false,
+      colorscale: scale, showscale: false,
     }], charts.layout({
-      margin: { l: 58, r: 4, t: 4, b: 46 }, xaxis: side("valence"), yaxis: side("arousal"),
+      margin: { l: 58, r: 4, t: 24, b: 46 }, xaxis: side("valence"), yaxis: side("arousal"),
     }), charts.config([["toImage"]]));
   };
 
