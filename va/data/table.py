@@ -197,9 +197,7 @@ def _read_parquet(table: Path) -> tuple[dict[str, Sequence[str]], Sequence[int]]
     try:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError:
-        raise VAError(
-            f"{table}: reading Parquet takes pyarrow", "Install it: pip install 'pyarrow>=17'."
-        ) from None
+        raise VAError(f"{table}: reading Parquet takes pyarrow", "Install it: pip install 'pyarrow>=17'.") from None
     if not table.is_file():
         raise VAError(f"{table}: cannot be read (no such file)", "Check the path.")
     try:
