@@ -59,6 +59,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone-rate", type=float, default=3e-5, help="gain: the tiny backbones learn little at 3e-6"
     )
+    parser.add_argument("--thaw-voice", type=int, default=-1, help="gain: blocks of the voice's backbone that learn")
+    parser.add_argument("--dev-fraction", type=float, default=0.15, help="gain: share of the training people in dev")
     parser.add_argument("--warmup-steps", type=int, default=6, help="gain: updates over which both rates rise")
     parser.add_argument("--clip-norm", type=float, default=1.0, help="gain: of both")
 
@@ -71,16 +73,17 @@ def section(given: argparse.Namespace) -> dict[str, Any]:
     scored: dict[str, list[Scored]] = {"cached run": [], "head alone": [], "fine-tuned": []}
     print(f"{'seed':>4}  {'':<12}{'CCC V':>8}{'CCC A':>8}{'mean':>8}")
     for seed in range(given.seeds):
-        cached = _cached(given.work, corpus, features, seed=seed)
+        cached = _cached(given, corpus, features, seed=seed)
         made = {
             "cached run": cached,
-            "head alone": _further(given, corpus, cached, thaw=0, features=features),
-            "fine-tuned": _further(given, corpus, cached, thaw=-1, features=None),
+            "head alone": _further(given, corpus, cached, thaw=(0, 0), features=features),
+            "fine-tuned": _further(given, corpus, cached, thaw=(-1, given.thaw_voice), features=None),
         }
         for name, run in made.items():
             scored[name].append(_score(run))
             print(f"{seed:>4}  {name:<12}" + "".join(f"{value:>8.3f}" for value in scored[name][-1].values), flush=True)
-    recipe = ("clips", "seeds", "epochs", "batch", "backbone_rate", "warmup_steps", "clip_norm")
+    recipe = ("clips", "seeds", "epochs", "batch", "backbone_rate", "thaw_voice", "dev_fraction")
+    recipe += ("warmup_steps", "clip_norm")
     answer: dict[str, Any] = {name: getattr(given, name) for name in recipe}
     for ours, theirs in (("fine-tuned", "head alone"), ("head alone", "cached run")):
         compared: dict[str, Any] = {}
@@ -111,28 +114,31 @@ def _corpus(work: Path, *, clips: int, seconds: float) -> tuple[Path, Path]:
     return root, features
 
 
-def _cached(work: Path, corpus: Path, features: Path, *, seed: int) -> Path:
+def _cached(given: argparse.Namespace, corpus: Path, features: Path, *, seed: int) -> Path:
     config = TrainConfig(
         corpus=corpus,
         features=features,
-        out=work / "runs",
+        out=given.work / "runs",
         name=f"cached-{seed}",
         width=64,
         epochs=60,
         patience=15,
         learning_rate=1e-3,
+        dev_fraction=given.dev_fraction,
         seed=seed,
         device="cpu",
     )
     return runs.train([config], epoch_done=_quiet)[0]
 
 
-def _further(given: argparse.Namespace, corpus: Path, cached: Path, *, thaw: int, features: Path | None) -> Path:
+def _further(
+    given: argparse.Namespace, corpus: Path, cached: Path, *, thaw: tuple[int, int], features: Path | None
+) -> Path:
     """Go on from a cached run; the two calls differ in `thaw` alone, and in where features of their encoders go."""
     config = FinetuneConfig(
         corpus=corpus,
         start=cached,
-        out=given.work / ("tuned" if thaw else "frozen"),
+        out=given.work / ("tuned" if any(thaw) else "frozen"),
         inputs=given.work / "inputs",
         features=features,
         epochs=given.epochs,
@@ -141,8 +147,8 @@ def _further(given: argparse.Namespace, corpus: Path, cached: Path, *, thaw: int
         backbone_rate=given.backbone_rate,
         warmup_steps=given.warmup_steps,
         clip_norm=given.clip_norm,
-        thaw_face=thaw,
-        thaw_voice=thaw,
+        thaw_face=thaw[0],
+        thaw_voice=thaw[1],
         augment=False,
         micro_batch=4,
         checkpointing=False,
