@@ -366,7 +366,7 @@ def test_every_text_of_a_run_stays_text_in_the_card(run: Path, tmp_path: Path) -
 
     def body(both: tuple[dict[str, Any], dict[str, Any]]) -> str:
         counts = {"train": 1, "selection": 1}
-        named = {"repo_id": "me/head", "license_name": "mit", "verified": False}
+        named = {"repo_id": "me/head", "license_name": "mit", "verified": False, "encoder_bytes": 0}
         card = hub_card.write(both[0], counts=counts, report=both[1], **named).split("---\n", 2)[2]
         return re.sub(r"`[^`\n]*`", lambda code: code[0].replace("<", "&lt;"), card)  # as Markdown shows code
 
