@@ -128,7 +128,9 @@ def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
     with opened(browser, file) as shown:
         page = shown.page
         page.on("dialog", lambda dialog: (shown.complaints.append("a dialog"), dialog.dismiss()))
-        page.wait_for_function("() => document.querySelectorAll('.chart .main-svg').length >= 3")
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.chart')].every((one) => one.data)", timeout=120_000
+        )
         assert page.evaluate("document.querySelectorAll('.chart.grid').length") == 2
         cells = page.evaluate("document.querySelector('.chart.grid').data[0].z.flat().length")
         bars = page.evaluate("document.querySelector('.chart.lengths').data.map(one => one.name)")
@@ -136,6 +138,6 @@ def test_in_a_browser(tmp_path: Path, browser: Any) -> None:
         for width, scheme in ((1280, "light"), (390, "dark")):
             page.emulate_media(color_scheme=scheme)
             page.set_viewport_size({"width": width, "height": 900})
-            page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+            page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width, timeout=120_000)
         assert page.evaluate("document.querySelectorAll('img').length") == 0
         assert shown.complaints == [] and shown.requests == []
