@@ -78,13 +78,8 @@ class Bench:
         self.pair = Pair(*(encoders.build(name, config=self.config, device=self.device) for name in self.config.chosen))
         config = TrainConfig(corpus=root, features=root, out=root, target="end")
         torch.manual_seed(0)
-        head = checkpoint.make_head(
-            config,
-            frame_dim=self.pair.face.dim,
-            audio_dim=self.pair.voice.dim,
-            audio_cnn=False,
-            prototypes=torch.randn(9, self.pair.face.dim),
-        )
+        shape = {"frame_dim": self.pair.face.dim, "audio_dim": self.pair.voice.dim, "audio_cnn": False}
+        head = checkpoint.make_head(config, shape, prototypes=torch.randn(9, self.pair.face.dim))
         self.run = checkpoint.Run(directory=root, info={}, config=config, head=head.eval(), members=0)
 
     def decode(self) -> float:

@@ -39,7 +39,7 @@ def make_run(
     heads = []
     for member in range(max(1, members)):
         torch.manual_seed(seed + member)
-        heads.append(checkpoint.make_head(config, **sizes, prototypes=torch.randn(9, 8)))
+        heads.append(checkpoint.make_head(config, sizes, prototypes=torch.randn(9, 8)))
     checkpoint.save_weights(directory, (layers.stack(heads) if members else heads[0]).state_dict())
     identities = {kind: each.identity for kind, each in zip(("face", "voice"), pair, strict=True)}
     info = {

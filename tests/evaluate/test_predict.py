@@ -18,9 +18,8 @@ from va.train.config import TrainConfig
 def run_of(seed: int) -> Run:
     config = TrainConfig(corpus=Path("c"), features=Path("f"), out=Path("o"), width=16, num_heads=2)
     torch.manual_seed(seed)
-    head = checkpoint.make_head(
-        config, frame_dim=FRAME_DIM, audio_dim=AUDIO_DIM, audio_cnn=False, prototypes=torch.randn(9, TEXT_DIM)
-    )
+    shape = {"frame_dim": FRAME_DIM, "audio_dim": AUDIO_DIM, "audio_cnn": False}
+    head = checkpoint.make_head(config, shape, prototypes=torch.randn(9, TEXT_DIM))
     return Run(directory=Path("run"), info={}, config=config, head=head.eval(), members=0)
 
 

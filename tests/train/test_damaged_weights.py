@@ -22,7 +22,7 @@ def make_run(directory: Path, *, members: int = 0) -> Path:
     """Write a run of a tiny head, or an ensemble of such."""
     where = {name: Path("nowhere") for name in ("corpus", "features", "out")}
     config = TrainConfig(**where, width=4, num_heads=1)
-    heads = [checkpoint.make_head(config, **SIZES, prototypes=torch.ones(9, 2)) for _ in range(max(1, members))]
+    heads = [checkpoint.make_head(config, SIZES, prototypes=torch.ones(9, 2)) for _ in range(max(1, members))]
     checkpoint.save_weights(directory, (layers.stack(heads) if members else heads[0]).state_dict())
     info = {
         "schema": checkpoint.SCHEMA,

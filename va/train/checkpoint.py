@@ -57,32 +57,26 @@ class Run:
         return self.config.region_weight > 0
 
 
-def make_head(
-    config: TrainConfig,
-    *,
-    frame_dim: int,
-    audio_dim: int,
-    audio_cnn: bool,
-    prototypes: torch.Tensor,
-    context_width: int = 0,
-) -> VAHead:
+def make_head(config: TrainConfig, shape: Mapping[str, Any], *, prototypes: torch.Tensor) -> VAHead:
     """Build the head that a config describes; weights come from torch's current seed.
 
     Args:
         config: Architecture settings.
-        frame_dim: Length of a frame embedding.
-        audio_dim: Length of an audio embedding.
-        audio_cnn: The audio embedding is a log-mel picture.
+        shape: What the data decides, as `run.json` keeps it: lengths of a frame's and of an audio step's embedding
+            ("frame_dim", "audio_dim"), whether the latter is a log-mel picture ("audio_cnn") and, with --context, the
+            length of a context vector ("context_width").
         prototypes: float32 [regions, text dim].
-        context_width: Length of a context vector; counts only with --context.
+
+    Raises:
+        KeyError: The shape lacks one.
     """
     tcn = TCNShape(
         levels=config.tcn_levels, kernel=config.tcn_kernel, dropout=config.tcn_dropout, causal=config.tcn_causal
     )
     head = VAHead(
-        frame_dim=frame_dim,
-        audio_dim=audio_dim,
-        audio_cnn=audio_cnn,
+        frame_dim=shape["frame_dim"],
+        audio_dim=shape["audio_dim"],
+        audio_cnn=shape["audio_cnn"],
         prototypes=prototypes,
         width=config.width,
         num_heads=config.num_heads,
@@ -94,7 +88,7 @@ def make_head(
         standardise=config.standardise,
     )
     if config.context:
-        head.region_head.add_context(count=config.context, width=context_width)
+        head.region_head.add_context(count=config.context, width=shape["context_width"])
     return head
 
 
@@ -213,14 +207,7 @@ def _check_regions(config: TrainConfig, info: dict[str, Any]) -> None:
 
 def _head_of(config: TrainConfig, info: dict[str, Any]) -> VAHead:
     shape, members = info["shape"], len(info["members"])
-    head = make_head(
-        config,
-        frame_dim=shape["frame_dim"],
-        audio_dim=shape["audio_dim"],
-        audio_cnn=shape["audio_cnn"],
-        prototypes=torch.zeros(shape["num_regions"], shape["text_dim"]),
-        context_width=shape["context_width"] if config.context else 0,
-    )
+    head = make_head(config, shape, prototypes=torch.zeros(shape["num_regions"], shape["text_dim"]))
     return layers.stack([head] * members) if members else head
 
 

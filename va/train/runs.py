@@ -190,15 +190,8 @@ def _new_state(one: Planned, pool: WindowSet, windows_of: Tensor) -> TrialState:
 
 def make_head(one: Planned) -> VAHead:
     """Build a planned run's head, without a trial axis; weights come from torch's current seed."""
-    shape = one.data.shape
-    return checkpoint.make_head(
-        one.config,
-        frame_dim=shape["frame_dim"],
-        audio_dim=shape["audio_dim"],
-        audio_cnn=shape["audio_cnn"],
-        prototypes=torch.from_numpy(one.data.prototypes.values),
-        context_width=shape.get("context_width", 0),
-    )
+    prototypes = torch.from_numpy(one.data.prototypes.values)
+    return checkpoint.make_head(one.config, one.data.shape, prototypes=prototypes)
 
 
 def fitting(one: Planned) -> int:

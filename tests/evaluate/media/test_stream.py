@@ -298,9 +298,8 @@ def test_a_face_is_followed_as_stage_one_does(made: Made, monkeypatch: pytest.Mo
 def test_a_head_of_one_modality_runs_one_encoder(made: Made, modalities: str) -> None:
     run = checkpoint.load_run(made.runs["end"])
     config = dataclasses.replace(run.config, modalities=modalities)
-    head = checkpoint.make_head(
-        config, frame_dim=128, audio_dim=96, audio_cnn=False, prototypes=run.head.region_head.prototypes
-    )
+    shape = {"frame_dim": 128, "audio_dim": 96, "audio_cnn": False}
+    head = checkpoint.make_head(config, shape, prototypes=run.head.region_head.prototypes)
     alone = dataclasses.replace(run, config=config, head=head.eval())
     path = made.clip("cut4").media
     settings = encoding.settings_for(

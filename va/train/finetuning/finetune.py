@@ -165,14 +165,8 @@ def _train(
     if keeper.begun:
         screen.note(f"going on after {keeper.begun}")
     truths = {clip.id: start.corpus.truth(clip) for clip in start.division.selection}
-    head = checkpoint.make_head(
-        start.config,
-        frame_dim=start.shape["frame_dim"],
-        audio_dim=start.shape["audio_dim"],
-        audio_cnn=start.shape["audio_cnn"],
-        prototypes=torch.zeros(start.shape["num_regions"], start.shape["text_dim"]),
-        context_width=start.shape.get("context_width", 0),
-    )
+    prototypes = torch.zeros(start.shape["num_regions"], start.shape["text_dim"])
+    head = checkpoint.make_head(start.config, start.shape, prototypes=prototypes)
     with _interruptible(screen, lambda: _kept(keeper)), screen.bars("training") as progress:
         learner = Learner(
             pool,

@@ -229,14 +229,7 @@ def _from_scratch(config: FinetuneConfig, corpus: Corpus, device: torch.device) 
 def new_head(config: TrainConfig, shape: dict[str, Any], prototypes: Tensor) -> dict[str, Tensor]:
     """Draw a head's first weights as `va train` does with the same seed."""
     torch.manual_seed(config.seed)
-    head = checkpoint.make_head(
-        config,
-        frame_dim=shape["frame_dim"],
-        audio_dim=shape["audio_dim"],
-        audio_cnn=shape["audio_cnn"],
-        prototypes=prototypes,
-        context_width=shape.get("context_width", 0),
-    )
+    head = checkpoint.make_head(config, shape, prototypes=prototypes)
     return head.state_dict()
 
 
