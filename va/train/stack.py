@@ -191,8 +191,9 @@ class Stack:
         self.steps = [steps + on for steps, on in zip(self.steps, active, strict=True)]
         self._optimiser.step()
         if self.averaged is not None:
-            share = 1 - self.configs[0].ema
-            moving = _column([share * float(on) for on in active], self.device)
+            moving = torch.full((len(active),), 1 - self.configs[0].ema, device=self.device)
+            for trial in (trial for trial, on in enumerate(active) if not on):
+                moving[trial].zero_()  # a copy of the host's numbers would wait for the device
             averages = dict(self.averaged.named_parameters())
             with torch.no_grad():
                 for name, parameter in self._parameters.items():
