@@ -176,7 +176,24 @@ def average_tokens(tokens: Tensor, weights: NDArray[np.float32]) -> Tensor:
         float32 [B, steps, dim].
     """
     with torch.autocast(tokens.device.type, enabled=False):
-        return torch.bmm(torch.from_numpy(weights).to(tokens.device, non_blocking=True), tokens.float())
+        return torch.bmm(onto(tokens.device, torch.from_numpy(weights)), tokens.float())
+
+
+def onto(device: torch.device, values: Tensor) -> Tensor:
+    """Bring values of the CPU to a device without waiting for what it is computing.
+
+    A copy from ordinary memory would wait for the batch that has just been launched, and the next one would not be
+    filled meanwhile; from pinned memory it takes its turn (PyTorch's allocator keeps that memory until it has).
+
+    Args:
+        device: Where to.
+        values: Any; on the CPU.
+
+    Returns:
+        The same values there.
+    """
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
 
 
 def _autocast(encode: Callable[..., Tensor], precision: str, device: torch.device) -> Callable[..., Tensor]:

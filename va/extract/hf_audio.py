@@ -19,7 +19,7 @@ from va.data.timeline import CELL_S, cells_in
 from va.errors import VAError
 from va.extract.config import ExtractConfig
 from va.extract.decode import SAMPLE_RATE_HZ
-from va.extract.encoders import Encoder, average_tokens, make_identity
+from va.extract.encoders import Encoder, average_tokens, make_identity, onto
 from va.extract.spectrum import HOP_SAMPLES, ROW_SAMPLES, count_rows
 
 _WAVEFORM: Final = "input_values"
@@ -76,7 +76,7 @@ def wrap(
         given = {kind: inputs}
         if masked:
             position = torch.arange(longest, device=inputs.device)
-            given["attention_mask"] = (position < torch.tensor(heard, device=inputs.device)[:, None]).long()
+            given["attention_mask"] = (position < onto(inputs.device, torch.tensor(heard))[:, None]).long()
         hidden = model(**given).last_hidden_state
         pool = np.stack([cell_weights(samples, steps=steps, tokens=tokens) for samples in heard])
         return average_tokens(hidden, pool)

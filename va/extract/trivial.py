@@ -16,7 +16,7 @@ from va.data.timeline import CELL_S, cells_in
 from va.errors import VAError
 from va.extract import inputs
 from va.extract.config import ExtractConfig
-from va.extract.encoders import Encoder, make_identity
+from va.extract.encoders import Encoder, make_identity, onto
 from va.extract.spectrum import ROWS_PER_S, energy
 
 _SIDE: Final = 16
@@ -51,7 +51,7 @@ def loudness(config: ExtractConfig) -> Encoder:
     def encode(power: Tensor, num_rows: Tensor) -> Tensor:
         cells = power.reshape(len(power), steps, rows_per_cell, 1).sum(dim=2)
         first = torch.arange(steps, device=power.device) * rows_per_cell
-        count = (num_rows.to(power.device)[:, None] - first).clamp(1, rows_per_cell)
+        count = (onto(power.device, num_rows)[:, None] - first).clamp(1, rows_per_cell)
         return 10 * torch.log10((cells / count[:, :, None]).clamp_min(_FLOOR))
 
     def valid_steps(num_rows: int) -> NDArray[np.bool_]:
