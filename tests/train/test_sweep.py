@@ -261,6 +261,8 @@ def test_nothing_is_compared_with_what_was_not_trained(
     pretended(lambda trial: 0.5)
     results = sweep.run(make(small, tmp_path, centers=(0.5, 1.0), learning_rates=(1.0, 2.0)), progress=unheard)
     assert results["differences"] == results["published"] == []
+    header, rows = sweep.table(results)
+    assert "context" not in header and {len(row) for row in rows} == {len(header)}
 
 
 def test_each_learning_rate_and_lambda_is_compared_with_its_own_default(
@@ -301,6 +303,7 @@ def test_learned_context_is_compared_with_the_fixed_texts_of_the_same_cell(
     assert results["cells"][0]["context"] == 4
     header, rows = sweep.table(results)
     assert [row[header.index("context")] for row in rows] == [str(cell["context"]) for cell in results["cells"]]
+    assert {len(row) for row in rows} == {len(header)}
 
 
 def test_cells_with_learned_context_are_no_rows_of_the_paper(
