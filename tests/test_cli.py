@@ -86,6 +86,8 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
         (["train", "corpus", "features", "--out", "runs", "--epochs", "many"], "--epochs"),
         (["train", "corpus", "features", "--out", "runs", "--centers", "0.5,0.5"], "--centers"),
         (["train", "corpus", "features", "--out", "runs", "--context", "4", "--region-weight", "0"], "--context"),
+        (["sweep-grid", "corpus", "features", "--out", "s", "--context", "0,4", "--lambdas", "0"], "--context"),
+        (["ablate", "corpus", "features", "--out", "t", "--table", "3", "--context", "-1"], "--context"),
         (["train", "corpus"], "FEATURES"),
         (["extract", "nowhere", "--out", "features", "--stride-s", "0.3"], "--stride-s"),
         (["extract", "nowhere", "--out", "features"], "nowhere"),

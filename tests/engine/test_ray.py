@@ -12,7 +12,9 @@ import pytest
 import ray_head
 import ray_jobs
 import tuned_run
+from safetensors.torch import load_file
 from small_corpus import Small, identity, small
+from small_tower import towered
 
 from va import cores
 from va.data import affwild2, synthetic
@@ -31,7 +33,7 @@ from va.train.compare_config import CompareConfig
 from va.train.config import SweepConfig
 from va.version import __version__
 
-__all__ = ["small"]
+__all__ = ["small", "towered"]
 
 # Ray would write a token into the home folder; read when it is imported.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
@@ -246,6 +248,22 @@ def test_a_sweep_trains_the_same_bits_in_the_same_stacks(address: str, small: Sm
     assert remote == local
     done = [line[0] for line in heard]
     assert done == sorted(done) and done[-1] == 12 and len(done) >= 7, "every epoch of both trials was heard"
+
+
+@pytest.mark.slow
+def test_a_sweep_with_learned_context_trains_the_same_bits(address: str, towered: Small, tmp_path: Path) -> None:
+    """A worker finds the text tower beside the features, both to say how many trials fit and to train them."""
+    heads = {"corpus": towered.corpus, "features": towered.features, "width": 16, "num_heads": 2, "epochs": 2}
+    heads |= {"centers": (0.66,), "sigmas": (0.45,), "seeds": (0, 1), "context": (0, 2), "device": "cpu"}
+    sweep.run(SweepConfig(out=tmp_path / "local", **heads), progress=quiet)
+    config = SweepConfig(out=tmp_path / "ray", engine="ray", ray_address=address, task_cpus=1, **heads)
+    results = sweep.run(config, progress=quiet)
+    assert [(row["context"], row["seed"]) for row in results["trials"]] == [(0, 0), (0, 1), (2, 0), (2, 1)]
+    assert [row["trained_together"] for row in results["trials"]] == [2] * 4
+    for row in results["trials"]:
+        weights, theirs = (tmp_path / out / row["run"] / "model.safetensors" for out in ("ray", "local"))
+        assert weights.read_bytes() == theirs.read_bytes()
+        assert ("region_head.context" in load_file(weights)) == (row["context"] > 0)
 
 
 @pytest.mark.slow

@@ -55,6 +55,7 @@ def trained(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         "epochs": 3,
         "batch_size": 16,
         "learning_rate": 5e-3,
+        "context": 0,
     }
     return out, {"table": 2, "rows": rows, "failed": [], "not_run": [], "settings": settings}
 

@@ -2,15 +2,15 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_tower
 import torch
 from safetensors.torch import load_file
-from small_corpus import FRAME_DIM, Small, build, identity
-from small_tower import WIDTH
+from small_corpus import FRAME_DIM, Small, identity
+from small_tower import WIDTH, store_of
 
 from va.data import prototypes, texttower
 from va.data.features import FeatureStore, Source
@@ -34,26 +34,6 @@ PROTOTYPES = "region_head.prototypes"
 
 def quiet(config: TrainConfig, line: Epoch) -> None:
     """Hear nothing."""
-
-
-@pytest.fixture(scope="module")
-def towered(tmp_path_factory: pytest.TempPathFactory) -> Small:
-    """The small corpus with a text tower beside its features; tests must not change it."""
-    small = build(tmp_path_factory.mktemp("towered"))
-    small_tower.add(small)
-    return small
-
-
-@pytest.fixture
-def own(towered: Small, tmp_path: Path) -> Small:
-    """A copy of the features that a test may change."""
-    shutil.copytree(towered.features, tmp_path / "features")
-    return Small(towered.corpus, tmp_path / "features")
-
-
-def store_of(small: Small) -> Path:
-    (folder,) = small.features.glob("eye-*")
-    return folder
 
 
 def tower_of(small: Small) -> RegionTexts:
@@ -252,6 +232,28 @@ def test_an_ensemble_has_each_members_prototypes(own: Small, tmp_path: Path) -> 
     assert run.head.region_head.context is not None and run.head.region_head.context.shape == (2, 2, WIDTH)
     for member, kept in zip(members, run.head.region_head.prototypes, strict=True):
         assert torch.equal(kept, load_file(member / "model.safetensors")[PROTOTYPES])
+
+
+@pytest.mark.parametrize("changes", [{"folds": 2}, {"folds": 2, "seeds": (0, 1)}], ids=["folds", "folds and seeds"])
+def test_folds_with_context_answer_with_their_mean_and_need_no_tower(
+    changes: dict[str, object], own: Small, tmp_path: Path
+) -> None:
+    config = own.config(tmp_path / "runs", context=2, epochs=2, ensemble=True, **changes)
+    members = runs.train(planning.expand(config), epoch_done=quiet)
+    infos = [json.loads((one / "run.json").read_text()) for one in members]
+    assert {info["trained_together"] for info in infos} == {len(members)}, "folds and seeds are one stack"
+    (store_of(own) / texttower.NAME).unlink()
+    run = checkpoint.load_run(ensemble.join(config, members))
+    assert run.config.context == 2
+    inputs = predict.open_inputs(run, corpus=None, features_root=None)
+    clips = inputs.corpus.split("val")
+    official = {"device": CPU, "fill": "interpolate", "label_shift_s": 0.0}
+    ours = predict.predict_clips(run, inputs, clips, **official).raw
+    theirs = [predict.predict_clips(checkpoint.load_run(member), inputs, clips, **official).raw for member in members]
+    for name in ("va", "regions"):
+        single = [getattr(one, name) for one in theirs]
+        np.testing.assert_allclose(getattr(ours, name), np.mean(single, axis=0), atol=1e-6)
+        assert not np.allclose(single[0], single[1])
 
 
 def test_the_identity_names_the_tower(own: Small, tmp_path: Path) -> None:

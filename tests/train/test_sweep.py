@@ -20,9 +20,9 @@ from va.errors import VAError
 from va.train import checkpoint, planning, runs, seeds, sweep
 from va.train.config import HeadSettings, SweepConfig, TrainConfig
 
-DEFAULT = {"center": 0.66, "sigma": 0.45, "region_weight": 0.2, "learning_rate": 0.005}
+DEFAULT = {"center": 0.66, "sigma": 0.45, "region_weight": 0.2, "learning_rate": 0.005, "context": 0}
 WIDE = {**DEFAULT, "center": 1.0, "sigma": 0.6}
-OFF = {"center": None, "sigma": None, "region_weight": 0.0, "learning_rate": 0.005}
+OFF = {"center": None, "sigma": None, "region_weight": 0.0, "learning_rate": 0.005, "context": 0}
 
 
 def make(small: Small, out: Path, **changes: Any) -> SweepConfig:
@@ -84,6 +84,17 @@ def test_without_a_region_term_there_is_one_cell(small: Small, tmp_path: Path) -
     assert [point for point in points if point["center"] is None] == [OFF, OFF]
 
 
+def test_context_is_an_axis_of_every_grid_but_not_of_lambda_0(small: Small, tmp_path: Path) -> None:
+    trials = sweep.expand(make(small, tmp_path, lambdas=(0.0, 0.2), context=(0, 4, 8)))
+    found = [(t.region_weight, t.centers[-1], t.context, t.seed) for t in trials]
+    assert len(set(found)) == len(found) == 2 + 2 * 3 * 2
+    assert set(found) == {(0.0, 0.66, 0, seed) for seed in (0, 1)} | {
+        (0.2, c, count, seed) for c in (0.66, 1.0) for count in (0, 4, 8) for seed in (0, 1)
+    }
+    assert {sweep.point_of(trial).context for trial in trials} == {0, 4, 8}
+    assert {trial.context for trial in sweep.expand(make(small, tmp_path))} == {TrainConfig.context}
+
+
 def test_without_a_region_term_centers_and_sigma_change_nothing(small: Small, tmp_path: Path) -> None:
     """Why those cells are one."""
     one = small.config(tmp_path, epochs=1, region_weight=0.0)
@@ -108,6 +119,10 @@ def test_without_a_region_term_centers_and_sigma_change_nothing(small: Small, tm
         ({"centers": (0.5, 0.5)}, "--centers"),
         ({"lambdas": (-0.1,)}, "--lambdas"),
         ({"learning_rates": (0.0,)}, "--learning-rates"),
+        ({"context": ()}, r"--context: \(\)"),
+        ({"context": (0, -1)}, r"--context: \(0, -1\)"),
+        ({"context": (4, 4)}, "--context"),
+        ({"context": (0, 4), "lambdas": (0.0,)}, "--context: only the region term trains it, and --lambdas 0"),
         ({"seeds": ()}, "--seeds"),
         ({"seeds": (3, 3)}, "--seeds"),
         ({"epochs": 0}, "--epochs"),
@@ -147,7 +162,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def pretend(score: Score) -> None:
         def directory_of(trial: TrainConfig) -> Path:
             parts = (trial.centers[-1], trial.sigma, trial.region_weight, trial.learning_rate, trial.seed)
-            return trial.out / "-".join(map(str, parts))
+            return trial.out / ("-".join(map(str, parts)) + f"-context{trial.context}" * (trial.context > 0))
 
         def train(trials: list[TrainConfig], *, epoch_done: runs.EpochDone) -> list[Path]:
             failures = {}
@@ -246,6 +261,8 @@ def test_nothing_is_compared_with_what_was_not_trained(
     pretended(lambda trial: 0.5)
     results = sweep.run(make(small, tmp_path, centers=(0.5, 1.0), learning_rates=(1.0, 2.0)), progress=unheard)
     assert results["differences"] == results["published"] == []
+    header, rows = sweep.table(results)
+    assert "context" not in header and {len(row) for row in rows} == {len(header)}
 
 
 def test_each_learning_rate_and_lambda_is_compared_with_its_own_default(
@@ -257,6 +274,45 @@ def test_each_learning_rate_and_lambda_is_compared_with_its_own_default(
     assert [row["difference"] for row in found] == 4 * [{"value": pytest.approx(0.00034), "low": None, "high": None}]
     assert all(row["cell"]["learning_rate"] == row["against"]["learning_rate"] for row in found)
     assert all(row["cell"]["region_weight"] == row["against"]["region_weight"] for row in found)
+
+
+def test_learned_context_is_compared_with_the_fixed_texts_of_the_same_cell(
+    small: Small, tmp_path: Path, pretended: Callable[..., None]
+) -> None:
+    def score(trial: TrainConfig) -> float:
+        each = 0.003 if trial.centers[-1] == 1.0 else -0.001
+        own = each * trial.context * (1 + 0.1 * trial.seed)
+        return known_score(trial) + own
+
+    pretended(score)
+    config = make(small, tmp_path, sigmas=(0.45,), seeds=(0, 1, 2), lambdas=(0.0, 0.2), context=(0, 4))
+    results = sweep.run(config, progress=unheard)
+    scores = {(t.region_weight, t.centers[-1], t.context, t.seed): score(t) for t in sweep.expand(config)}
+    found = {(row["of"], row["cell"]["center"], row["cell"]["context"]): row for row in results["differences"]}
+    assert len(found) == len(results["differences"]) == 2 + 4 + 2
+    for center in (0.66, 1.0):
+        row = found["context", center, 4]
+        cell = {**DEFAULT, "center": center}
+        assert (row["cell"], row["against"]) == ({**cell, "context": 4}, cell)
+        own, other = (np.array([scores[0.2, center, count, seed] for seed in range(3)]) for count in (4, 0))
+        low, high = scipy.stats.ttest_rel(own, other).confidence_interval(0.95)
+        assert list(row["by_seed"].values()) == pytest.approx(own - other)
+        assert list(row["difference"].values()) == pytest.approx([(own - other).mean(), low, high])
+    assert found["lambda", 1.0, 4]["against"] == OFF
+    assert found["grid", 1.0, 4]["against"] == {**DEFAULT, "context": 4}, "grids are compared with the same texts"
+    assert results["cells"][0]["context"] == 4
+    header, rows = sweep.table(results)
+    assert [row[header.index("context")] for row in rows] == [str(cell["context"]) for cell in results["cells"]]
+    assert {len(row) for row in rows} == {len(header)}
+
+
+def test_cells_with_learned_context_are_no_rows_of_the_paper(
+    small: Small, tmp_path: Path, pretended: Callable[..., None]
+) -> None:
+    pretended(known_score)
+    results = sweep.run(make(small, tmp_path, sigmas=(0.45, 0.6), context=(4,)), progress=unheard)
+    assert results["published"] == []
+    assert [row["of"] for row in results["differences"]] == 3 * ["grid"]
 
 
 def test_a_cell_that_lacks_a_seed_is_ranked_last(small: Small, tmp_path: Path, pretended: Callable[..., None]) -> None:

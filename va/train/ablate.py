@@ -6,7 +6,7 @@ single prediction at the window's end, R2) and then with one per cell (settled 4
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from va import settings
@@ -99,8 +99,13 @@ def rows_of(config: AblateConfig) -> list[Row]:
     """
     pairs = find_pairs(config)
     if config.table == 1:
-        return [_backbone_row(pair, is_reference=pair is pairs[-1]) for pair in pairs]
-    return _fusion_rows(pairs[0]) if config.table == 2 else _grid_rows(pairs[0])
+        rows = [_backbone_row(pair, is_reference=pair is pairs[-1]) for pair in pairs]
+    else:
+        rows = _fusion_rows(pairs[0]) if config.table == 2 else _grid_rows(pairs[0])
+    if not config.context:
+        return rows
+    (reference,) = (row for row in rows if row.is_reference)
+    return [*rows, _context_row(reference, config.context)]
 
 
 def find_pairs(config: AblateConfig) -> list[Pair]:
@@ -134,6 +139,18 @@ def find_pairs(config: AblateConfig) -> list[Pair]:
 
 def _store(config: AblateConfig, kind: Kind, name: str) -> FeatureStore:
     return features.choose_store(config.features, kind=kind, name=name, option="--pairs")
+
+
+def _context_row(reference: Row, count: int) -> Row:
+    """The table's best row again, with learned context before the regions' texts."""
+    return replace(
+        reference,
+        name="Learned context",
+        note=f"{reference.name}, {count} context vector{'s' * (count > 1)}",
+        published=None,
+        is_reference=False,
+        changes={**reference.changes, "context": count},
+    )
 
 
 def _backbone_row(pair: Pair, *, is_reference: bool) -> Row:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from va.engine.config import EngineSettings
 from va.settings import argument, outside_digest, require
-from va.train.config import HeadSettings
+from va.train.config import HeadSettings, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +86,17 @@ class AblateConfig(EngineSettings, RowSettings):
     """Encoders as FRAME+AUDIO: two pairs for table 1, by default clip-vit-b-32+logmel,clip-vit-b-16+ast; one for the
     others, by default clip-vit-b-16+ast or, for each that is not there, the only other one that is."""
 
+    context: int = TrainConfig.context
+    """Add a row of ours to the table: the paper's best, with so many vectors learned before the regions' texts. 0 for
+    no such row; else the file is needed that 'va prompts FEATURES --tower' makes."""
+
     def __post_init__(self) -> None:
         """Check ranges."""
         super().__post_init__()
         self.check_engine()
         require(self.table in (1, 2, 3), option="--table", value=self.table, expected="1, 2 or 3")
         require_pairs(self.pairs)
+        require(self.context >= 0, option="--context", value=self.context, expected="a number of at least 0")
         wanted = 2 if self.table == 1 else 1
         require(
             not self.pairs or len(set(self.pairs)) == len(self.pairs) == wanted,

@@ -251,7 +251,12 @@ class SweepConfig(EngineSettings, HeadSettings):
     """Widths of the soft labels' Gaussian, in valence/arousal units (table 3)."""
 
     lambdas: tuple[float, ...] = (0.2,)
-    """Weights of the region term (F13); 0 is trained once for all centres and sigmas, which then change nothing."""
+    """Weights of the region term (F13); 0 is trained once for all centres, sigmas and numbers of context vectors, which
+    then change nothing."""
+
+    context: tuple[int, ...] = (TrainConfig.context,)
+    """Numbers of vectors learned by the region term before the regions' texts; 0 for none. Above 0 needs the file that
+    'va prompts FEATURES --tower' makes; trials with different numbers are trained in stacks of their own."""
 
     learning_rates: tuple[float, ...] = ()
     """AdamW's step sizes, instead of the one of --learning-rate."""
@@ -266,12 +271,18 @@ class SweepConfig(EngineSettings, HeadSettings):
         """Check ranges."""
         super().__post_init__()
         self.check_engine()
-        for name in ("centers", "sigmas", "lambdas", "seeds"):
+        for name in ("centers", "sigmas", "lambdas", "context", "seeds"):
             self._require(name, bool(getattr(self, name)), "at least one number")
-        for name in ("centers", "sigmas", "lambdas", "learning_rates", "seeds"):
+        for name in ("centers", "sigmas", "lambdas", "context", "learning_rates", "seeds"):
             values = getattr(self, name)
             self._require(name, len(set(values)) == len(values), "different numbers")
         self._require("centers", all(0 < value <= 1 for value in self.centers), "numbers above 0 and up to 1")
         for name in ("sigmas", "learning_rates"):
             self._require(name, all(value > 0 for value in getattr(self, name)), "numbers above 0")
-        self._require("lambdas", all(value >= 0 for value in self.lambdas), "numbers of at least 0")
+        for name in ("lambdas", "context"):
+            self._require(name, all(value >= 0 for value in getattr(self, name)), "numbers of at least 0")
+        if any(self.context) and not any(self.lambdas):
+            raise VAError(
+                "--context: only the region term trains it, and --lambdas 0 switches that off",
+                "Leave out --context, or give a number above 0 in --lambdas.",
+            )

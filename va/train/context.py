@@ -1,5 +1,6 @@
 """`--context`: the text tower that learned context vectors are trained through, read from beside the features."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import torch
@@ -15,8 +16,12 @@ from va.model.text import RegionTexts
 _STREAM: Final = 0xC007
 """Sets the seed of the first vectors apart from that of all other weights, which --context so leaves as they are."""
 
-_ACTIVATIONS: Final = 24
-"""Numbers per token, block and unit of the tower's width: 14 are kept for the backward pass, others come and go."""
+_KEPT: Final = 14
+"""Numbers that a block keeps for its backward pass, per token and unit of the tower's width W: the inputs of two norms,
+queries, keys, values, what they mix to, and two rows of 4 W hidden units ("gelu" keeps one of these)."""
+
+_PASSING: Final = 14
+"""The same of what comes and goes in the block that is at work."""
 
 
 def check(found: TowerFile, *, count: int, prototypes: Prototypes) -> None:
@@ -44,6 +49,19 @@ def check(found: TowerFile, *, count: int, prototypes: Prototypes) -> None:
         )
 
 
+def check_whole(towers: Iterable[TowerFile | None]) -> None:
+    """Read towers once before any of their trials is trained: others may be trained for hours before they are needed.
+
+    Args:
+        towers: One per trial that is to be trained; None for a trial without context.
+
+    Raises:
+        VAError: A file is damaged.
+    """
+    for found in {one.path: one for one in towers if one is not None}.values():
+        load(found, torch.device("cpu"))
+
+
 def load(found: TowerFile, device: torch.device) -> RegionTexts:
     """Read a tower onto a device.
 
@@ -66,6 +84,6 @@ def initial(found: TowerFile, *, count: int, seed: int) -> Tensor:
 
 
 def floats_per_trial(found: TowerFile, *, count: int) -> int:
-    """Guess how many numbers a trial's pass through the tower keeps."""
+    """Estimate how many numbers a trial's pass through the tower, there and back, holds at its peak."""
     tokens = len(found.about.texts) * (1 + count + found.about.longest)
-    return tokens * found.layers * found.width * _ACTIVATIONS
+    return tokens * found.width * (found.layers * _KEPT + _PASSING)

@@ -73,7 +73,9 @@ def train(configs: Sequence[TrainConfig], *, epoch_done: EpochDone) -> list[Path
     finished = {one.directory for one in planned if checkpoint.is_finished(one.directory)}
     for directory in sorted(finished):
         checkpoint.require_whole(directory)
-    for group in groups(one for one in planned if one.directory not in finished):
+    wanted = [one for one in planned if one.directory not in finished]
+    context.check_whole(one.data.tower for one in wanted)
+    for group in groups(wanted):
         failures |= train_group(group, at_once=group[0].config.stack, epoch_done=epoch_done)
     if failures:
         raise TrialsFailed(failures, of=len(planned))
@@ -196,6 +198,11 @@ def make_head(one: Planned) -> VAHead:
 
 def fitting(one: Planned) -> int:
     """Guess how many trials fit into half of the free memory of their device, at least one."""
+    return max(1, int(free_bytes(choose_device(one.config.device)) / 2 / trial_bytes(one)))
+
+
+def trial_bytes(one: Planned) -> int:
+    """Estimate what a trial of a stack adds to the memory of a training step at its peak, in bytes."""
     config = one.config
     parameters = sum(parameter.numel() for parameter in make_head(one).parameters())
     cells = cells_in(config.window_s, name="window")
@@ -207,7 +214,7 @@ def fitting(one: Planned) -> int:
     needed = 4 * (6 * parameters + config.batch_size * cells * per_step)
     if one.data.tower is not None:
         needed += 4 * context.floats_per_trial(one.data.tower, count=config.context)
-    return max(1, int(free_bytes(choose_device(config.device)) / 2 / needed))
+    return needed
 
 
 def _describe_run(one: Planned, trial: Trial, *, together: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from va.engine import cluster
 from va.engine.config import EngineSettings
 from va.engine.tasks import Stopping
 from va.errors import VAError
-from va.train import checkpoint, runs
+from va.train import checkpoint, context, runs
 from va.train import state as states
 from va.train.config import TrainConfig
 from va.train.planning import Planned, check_machine, groups, plan
@@ -41,6 +41,7 @@ def train(configs: Sequence[TrainConfig], *, engine: EngineSettings, epoch_done:
     missing = groups(one for one in planned if not checkpoint.is_finished(one.directory))
     if not missing:
         return directories
+    context.check_whole(one.data.tower for group in missing for one in group)
     first = missing[0][0].config
     first.out.mkdir(parents=True, exist_ok=True)
     failures: dict[Path, VAError] = {}

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict
@@ -43,22 +43,24 @@ class Point:
         sigma: Width of the soft labels.
         region_weight: Weight lambda of the region term.
         learning_rate: AdamW's step size.
+        context: Vectors learned before the regions' texts; 0 for the fixed texts.
     """
 
     center: float | None
     sigma: float | None
     region_weight: float
     learning_rate: float
+    context: int
 
 
 class Difference(TypedDict):
     """A cell's selection score minus another's, seed by seed.
 
-    `of` says what differs: "grid" (against the paper's centres and sigma) or "lambda" (against no region term). `cell`
-    and `against` are points; `by_seed` holds each common seed's difference.
+    `of` says what differs: "grid" (against the paper's centres and sigma), "lambda" (against no region term) or
+    "context" (against the fixed texts). `cell` and `against` are points; `by_seed` holds each common seed's difference.
     """
 
-    of: Literal["grid", "lambda"]
+    of: Literal["grid", "lambda", "context"]
     cell: dict[str, Any]
     against: dict[str, Any]
     by_seed: dict[str, float]
@@ -85,17 +87,17 @@ class Scored:
 def expand(config: SweepConfig) -> list[TrainConfig]:
     """List a sweep's trials.
 
-    Without a region term nothing that is trained depends on centres and sigma, so those trials are made once, with the
-    paper's.
+    Without a region term nothing that is trained depends on centres and sigma, and nothing trains context vectors, so
+    those trials are made once, with the paper's grid and fixed texts.
     """
     common = {field.name: getattr(config, field.name) for field in fields(HeadSettings)}
     common |= {"out": config.out / "runs"}
     found = []
     rates = config.learning_rates or (config.learning_rate,)
     for rate, weight in itertools.product(rates, config.lambdas):
-        grid = itertools.product(config.centers, config.sigmas) if weight else [DEFAULT]
-        for (center, sigma), seed in itertools.product(grid, config.seeds):
-            changes = {"learning_rate": rate, "region_weight": weight, "sigma": sigma, "seed": seed}
+        grid = itertools.product(config.centers, config.sigmas, config.context) if weight else [(*DEFAULT, 0)]
+        for (center, sigma, count), seed in itertools.product(grid, config.seeds):
+            changes = {"learning_rate": rate, "region_weight": weight, "sigma": sigma, "context": count, "seed": seed}
             found.append(TrainConfig(**common | changes, centers=(-center, 0.0, center)))
     return found
 
@@ -152,13 +154,17 @@ def require_all(results: dict[str, Any]) -> None:
 def table(results: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Lay the cells out for a terminal: settings, then the mean CCC over seeds, its interval and the seeds."""
     rows = []
+    # A column more is more than 80 characters, so only who asked for context pays for it.
+    names = {"region_weight": "lambda", "learning_rate": "rate", "context": "context"}
+    if not any(cell["context"] for cell in results["cells"]):
+        del names["context"]
     for cell in results["cells"]:
         grid = "no region term" if cell["center"] is None else f"±{cell['center']:g}, sigma {cell['sigma']:g}"
         mean = cell["ccc_mean"]
         between = "one seed" if mean["low"] is None else f"{mean['low']:.3f} to {mean['high']:.3f}"
-        shown = (*(f"{cell[name]:g}" for name in ("region_weight", "learning_rate")), f"{mean['value']:.3f}", between)
-        rows.append((grid, *shown, str(len(cell["seeds"]))))
-    return ("centres, sigma", "lambda", "rate", "CCC mean", "95% interval", "seeds"), rows
+        tuned = (f"{cell[name]:g}" for name in names)
+        rows.append((grid, *tuned, f"{mean['value']:.3f}", between, str(len(cell["seeds"]))))
+    return ("centres, sigma", *names.values(), "CCC mean", "95% interval", "seeds"), rows
 
 
 def point_of(trial: TrainConfig) -> Point:
@@ -169,6 +175,7 @@ def point_of(trial: TrainConfig) -> Point:
         sigma=trial.sigma if used else None,
         region_weight=trial.region_weight,
         learning_rate=trial.learning_rate,
+        context=trial.context,
     )
 
 
@@ -234,7 +241,7 @@ def _results(config: SweepConfig, finished: list[Scored], failed: list[dict[str,
         "published": [
             {"center": center, "sigma": sigma, **figures}
             for (center, sigma), figures in PUBLISHED.items()
-            if any((point.center, point.sigma) == (center, sigma) for point in by_point)
+            if any((point.center, point.sigma, point.context) == (center, sigma, 0) for point in by_point)
         ],
         "trials": [one.row for one in finished],
         "failed": failed,
@@ -249,16 +256,19 @@ def _cell(point: Point, members: list[Scored]) -> dict[str, Any]:
 
 
 def _differences(by_point: dict[Point, list[Scored]]) -> list[Difference]:
-    """Compare each cell with the paper's centres and sigma, and with no region term, where those were trained."""
+    """Compare each cell with the paper's grid, no region term and the fixed texts, where those were trained."""
     scores = {point: {one.seed: one.row["ccc_mean"] for one in members} for point, members in by_point.items()}
     found = []
     for point, own in scores.items():
         if point.center is None:
             continue
-        references: list[tuple[Literal["grid", "lambda"], tuple[float, float] | tuple[None, None], float]]
-        references = [("grid", DEFAULT, point.region_weight), ("lambda", (None, None), 0.0)]
-        for kind, (center, sigma), weight in references:
-            against = Point(center=center, sigma=sigma, region_weight=weight, learning_rate=point.learning_rate)
+        center, sigma = DEFAULT
+        references: dict[Literal["grid", "lambda", "context"], Point] = {
+            "grid": replace(point, center=center, sigma=sigma),
+            "lambda": replace(point, center=None, sigma=None, region_weight=0.0, context=0),
+            "context": replace(point, context=0),
+        }
+        for kind, against in references.items():
             other = scores.get(against, {})
             values = {str(seed): own[seed] - other[seed] for seed in own if seed in other}
             if values and against != point:

@@ -18,9 +18,9 @@ from va.evaluate.pages import sentences, sweep_page, sweep_tables
 
 MINUS = "\N{MINUS SIGN}"
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{data}} \u2028 é 😀"
-DEFAULT = {"center": 0.66, "sigma": 0.45, "region_weight": 0.2, "learning_rate": 0.001}
+DEFAULT = {"center": 0.66, "sigma": 0.45, "region_weight": 0.2, "learning_rate": 0.001, "context": 0}
 WIDE = {**DEFAULT, "center": 1.0, "sigma": 0.6}
-OFF = {"center": None, "sigma": None, "region_weight": 0.0, "learning_rate": 0.001}
+OFF = {"center": None, "sigma": None, "region_weight": 0.0, "learning_rate": 0.001, "context": 0}
 PUBLISHED = [
     {"center": 0.66, "sigma": 0.45, "ccc_valence": 0.4655, "ccc_arousal": 0.6068, "ccc_mean": 0.5361},
     {"center": 1.0, "sigma": 0.6, "ccc_valence": 0.3656, "ccc_arousal": 0.5935, "ccc_mean": 0.4795},
@@ -226,6 +226,7 @@ def test_differences_are_shown_whatever_they_are() -> None:
     said = shown(results).text()
     assert "there is nothing to compare" in said
     assert "--lambdas 0,0.2 trains both" in said
+    assert "--context 0,4 trains both" in said
 
 
 def test_the_papers_rows_stand_beside_ours() -> None:
@@ -297,6 +298,58 @@ def test_without_a_region_term_there_is_no_map() -> None:
     assert json.loads(page.texts["script"][0])["maps"] == []
     assert "that is one cell of the ranking, not a map" in page.text()
     assert "The first of" not in page.text()
+
+
+def with_context() -> dict[str, Any]:
+    """Both cells of the paper's table with four vectors as well."""
+    results = make_results()
+    four, wide = ({**point, "context": 4} for point in (DEFAULT, WIDE))
+    results["cells"] = [cell(wide, 0.53), *results["cells"], cell(four, 0.4)]
+    results["differences"] += [
+        difference("grid", wide, four, 0.13, 0.02),
+        difference("context", wide, WIDE, 0.01, 0.03),
+        difference("context", four, DEFAULT, -0.11, 0.02),
+    ]
+    return results
+
+
+def test_learned_context_is_named_and_has_maps_of_its_own() -> None:
+    results = with_context()
+    page = shown(results)
+    said = page.text()
+    assert "First in the ranking: ±1, sigma 0.6, lambda 0.2, learning rate 0.001, 4 context vectors" in said
+    assert said.count("lambda 0.2, learning rate 0.001, 4 context vectors; paper table 3") == 0
+    assert said.count("lambda 0.2, learning rate 0.001; paper table 3") == 2
+    plain, learned = sweep_page.heat_maps(results)
+    assert (plain["title"], learned["title"]) == (
+        "lambda 0.2, learning rate 0.001",
+        "lambda 0.2, learning rate 0.001, 4 context vectors",
+    )
+    assert plain["mean"] == [[0.51, None], [None, 0.52]]
+    assert learned["mean"] == [[0.4, None], [None, 0.53]]
+    assert plain["marks"] == [{"x": 1, "y": 1, "best": False}, {"x": 0, "y": 0, "best": False}]
+    assert learned["marks"] == [{"x": 1, "y": 1, "best": True}], "the paper's rows have fixed texts"
+    assert sweep_tables.tuning({**DEFAULT, "context": 1}).endswith(", 1 context vector")
+
+
+def test_learned_context_minus_the_fixed_texts_is_shown_with_its_interval() -> None:
+    found = sweep_tables.pairs(with_context())
+    section = found[found.index("Against the fixed texts (context 0)") :]
+    assert "+0.010" in section and f"{MINUS}0.020 to +0.040" in section
+    assert f"{MINUS}0.110" in section and f"{MINUS}0.130 to {MINUS}0.090" in section
+    assert "1 of 2 intervals leave out 0" in section
+    assert "all share their seeds, so they do not count singly" in section, "each has its own cell beside it"
+    assert "all share what they are compared with" in found[: found.index("Against the fixed texts")]
+
+
+def test_the_papers_rows_stand_beside_cells_with_fixed_texts_only() -> None:
+    results = with_context()
+    said = sweep_tables.published(results)
+    assert "0.530" not in said and "0.520" in said and "+0.130" not in said and "+0.010" in said
+    assert "Cells with learned context are not its rows." in said
+    results["published"] = []
+    assert "was trained here. Cells with learned context are not its rows." in sweep_tables.published(results)
+    assert "learned context" not in sweep_tables.published(make_results())
 
 
 def test_equal_means_still_make_a_scale() -> None:

@@ -69,6 +69,14 @@ def caveats(results: Item) -> list[tuple[str, str]]:
         found.append(
             ("CNN on the log-mel", "The paper describes none. Ours is small and trains with the head (settled 10).")
         )
+    if settings["context"]:
+        found.append(
+            (
+                "Learned context",
+                f"The paper's texts are fixed. In the row of that name {settings['context']} vectors before them are "
+                "learned by the region term, as in CoOp; no other row has any.",
+            )
+        )
     if results["table"] == 2:
         found.append(
             ("TCN", "The paper gives no shape. Ours is not causal, with 2 levels, kernel 3, dropout 0.1 (settled 10).")

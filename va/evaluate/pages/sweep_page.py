@@ -14,7 +14,7 @@ from va.evaluate.pages import markup, sweep_tables
 from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, text
 from va.evaluate.pages.sentences import demo_banner
-from va.evaluate.pages.sweep_tables import Item, describe, interval, tuning
+from va.evaluate.pages.sweep_tables import Item, describe, interval, is_published, tuning
 
 _ROW_HEIGHT, _AXIS_HEIGHT = 78, 72
 """Pixels of a heat map's row, and of what stands below the rows."""
@@ -81,7 +81,7 @@ def render(results: Item) -> str:
 
 
 def heat_maps(results: Item) -> list[dict[str, Any]]:
-    """Lay the cells out as the charts draw them: one map per lambda and learning rate, sigmas up, centres right.
+    """Lay the cells out as the charts draw them: sigmas up, centres right, one map for each of what else varies.
 
     Args:
         results: What `results.json` holds.
@@ -91,14 +91,9 @@ def heat_maps(results: Item) -> list[dict[str, Any]]:
         and hover texts; `marks` are the cells to be outlined.
     """
     cells = [cell for cell in results["cells"] if cell["center"] is not None]
-    marked = {(row["center"], row["sigma"]) for row in results["published"]}
     maps = []
-    for kind in sorted({(cell["region_weight"], cell["learning_rate"]) for cell in cells}):
-        here = {
-            (cell["center"], cell["sigma"]): cell
-            for cell in cells
-            if (cell["region_weight"], cell["learning_rate"]) == kind
-        }
+    for kind in sorted(set(map(_kind, cells))):
+        here = {(cell["center"], cell["sigma"]): cell for cell in cells if _kind(cell) == kind}
         centers, sigmas = (sorted({place[axis] for place in here}) for axis in range(2))
         rows = [[here.get((center, sigma)) for center in centers] for sigma in sigmas]
         maps.append(
@@ -112,11 +107,16 @@ def heat_maps(results: Item) -> list[dict[str, Any]]:
                 "marks": [
                     {"x": centers.index(center), "y": sigmas.index(sigma), "best": cell is results["cells"][0]}
                     for (center, sigma), cell in here.items()
-                    if (center, sigma) in marked or cell is results["cells"][0]
+                    if cell is results["cells"][0] or any(is_published(cell, row) for row in results["published"])
                 ],
             }
         )
     return maps
+
+
+def _kind(cell: Item) -> tuple[float, float, int]:
+    """What the cells of a heat map share."""
+    return cell["region_weight"], cell["learning_rate"], cell["context"]
 
 
 def _in_map(cell: Item) -> str:

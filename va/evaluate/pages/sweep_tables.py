@@ -26,12 +26,19 @@ def describe(point: Item) -> str:
 
 
 def tuning(point: Item) -> str:
-    """Name what else a cell is made of, e.g. "lambda 0.2, learning rate 0.001".
+    """Name what else a cell is made of, e.g. "lambda 0.2, learning rate 0.001, 4 context vectors".
 
     Args:
-        point: With "region_weight" and "learning_rate".
+        point: With "region_weight", "learning_rate" and "context", 0 for the fixed texts, which are not named.
     """
-    return f"lambda {point['region_weight']:g}, learning rate {point['learning_rate']:g}"
+    said = f"lambda {point['region_weight']:g}, learning rate {point['learning_rate']:g}"
+    count = point["context"]
+    return f"{said}, {count} context vector{'s' * (count > 1)}" if count else said
+
+
+def is_published(cell: Item, row: Item) -> bool:
+    """Tell whether a cell is a row of the paper's table 3, whose texts are fixed."""
+    return not cell["context"] and describe(cell) == describe(row)
 
 
 def scores(cell: Item) -> list[Item]:
@@ -71,10 +78,10 @@ def ranking(results: Item) -> str:
     """
     cells = results["cells"]
     axis = _Axis([cell["ccc_mean"] for cell in cells])
-    grids, seeds = [(row["center"], row["sigma"]) for row in results["published"]], len(results["settings"]["seeds"])
+    theirs, seeds = results["published"], len(results["settings"]["seeds"])
     rows = []
     for cell in cells:
-        note = tuning(cell) + ("; paper table 3" if (cell["center"], cell["sigma"]) in grids else "")
+        note = tuning(cell) + ("; paper table 3" if any(is_published(cell, row) for row in theirs) else "")
         *parts, mean = scores(cell)
         valence, arousal = (f"<td>{_figure(figure)}</td>" for figure in parts)
         count = f"{len(cell['seeds'])}" + (f" of {seeds}" if len(cell["seeds"]) < seeds else "")
@@ -87,7 +94,7 @@ def ranking(results: Item) -> str:
 
 
 def pairs(results: Item) -> str:
-    """Each cell against the paper's grid, and against no region term.
+    """Each cell against the paper's grid, against no region term, and against the fixed texts.
 
     Args:
         results: What `results.json` holds.
@@ -100,6 +107,10 @@ def pairs(results: Item) -> str:
         "lambda": (
             "Against no region term (lambda 0)",
             "The region term was not switched off here; --lambdas 0,0.2 trains both.",
+        ),
+        "context": (
+            "Against the fixed texts (context 0)",
+            "No cell was trained both with learned context and without; --context 0,4 trains both.",
         ),
     }
     found = []
@@ -117,15 +128,16 @@ def published(results: Item) -> str:
     Args:
         results: What `results.json` holds.
     """
+    ours = " Cells with learned context are not its rows." if any(cell["context"] for cell in results["cells"]) else ""
     if not results["published"]:
-        return f"<p>Neither of its rows ({_GRIDS}) was trained here.</p>"
+        return f"<p>Neither of its rows ({_GRIDS}) was trained here.{ours}</p>"
     rows = []
     for row in results["published"]:
         for cell in results["cells"]:
-            if describe(cell) == describe(row):
+            if is_published(cell, row):
                 theirs = "".join(f"<td>{number(row[name], 4)}</td>" for name in _NAMES)
-                ours = "".join(f"<td>{_figure(figure)}</td>" for figure in scores(cell))
-                rows.append(f"<tr>{_head(describe(cell), tuning(cell))}{theirs}{ours}</tr>")
+                own = "".join(f"<td>{_figure(figure)}</td>" for figure in scores(cell))
+                rows.append(f"<tr>{_head(describe(cell), tuning(cell))}{theirs}{own}</tr>")
     if len(results["published"]) == 2:
         rows += _published_differences(results)
     here = text(f"Here: {results['ranked_on']['split']} of {results['corpus']['name']}")
@@ -137,7 +149,7 @@ def published(results: Item) -> str:
     return (
         "<p>The published figures are quoted, not verified here. They are of Aff-Wild2, on a split and by a protocol "
         "that the paper does not name, without repeats; ours are of other clips, by the abaw protocol, over seeds. "
-        "Compare the order of the rows, never a figure on the left with one on the right.</p>"
+        f"Compare the order of the rows, never a figure on the left with one on the right.{ours}</p>"
         '<div class="scroll" role="region" aria-labelledby="published" tabindex="0">'
         f'<table class="sweep even" aria-labelledby="published"><thead>{groups}<tr>{names}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -226,10 +238,11 @@ def _pair_table(heading: str, rows: Sequence[Item]) -> str:
     clear = sum(_excludes_zero(row["difference"]) for row in rows)
     said = "Above 0 the cell scored higher."
     if any(row["difference"]["low"] is not None for row in rows):
+        alike = all(row["against"] == rows[0]["against"] for row in rows)
         said += (
             f" {clear} of {len(rows)} intervals leave out 0 (coloured); one in twenty would do so by chance, and all "
+            f"share {'what they are compared with' if alike else 'their seeds'}, so they do not count singly."
         )
-        said += "share what they are compared with, so they do not count singly."
     head = ("Cell", "Difference in CCC mean", axis.labels(), "Each seed")
     return f'<p class="muted">{text(said)}</p>' + _table("sweep even", heading, head, lines)
 
@@ -239,7 +252,7 @@ def _published_differences(results: Item) -> list[str]:
     first, second = results["published"]
     rows = []
     for row in results["differences"]:
-        if row["of"] == "grid" and describe(row["cell"]) == describe(second):
+        if row["of"] == "grid" and is_published(row["cell"], second):
             theirs = "".join(f"<td>{text(_four(second[name] - first[name]))}</td>" for name in _NAMES)
             name = f"{describe(second)} minus {describe(first)}"
             rows.append(
