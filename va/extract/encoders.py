@@ -234,7 +234,10 @@ def _compile(encoder: Encoder, *, config: ExtractConfig, device: torch.device) -
         encode(torch.from_numpy(np.stack([example] * batch)).to(device), *extras)
     except Exception as error:  # torch raises many types, e.g. where it finds no compiler
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise VAError(f"--compile: torch cannot compile '{encoder.name}' ({reason})", "Leave --compile out.") from None
+        raise VAError(
+            f"--compile: torch cannot compile '{encoder.name}' ({reason})",
+            "Leave --compile out; or, if a compilation was killed before, remove its cache (torchinductor_* in /tmp).",
+        ) from None
     return dataclasses.replace(encoder, encode=encode)
 
 
