@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from small_corpus import FRAME_DIM, Small, build, identity
 
-from va import files
+from va import files, locks
 from va.data import identities
 from va.data.corpus import Corpus, Truth
 from va.data.features import FeatureStore, Source
@@ -384,7 +384,7 @@ def test_two_processes_do_not_train_one_run(small: Small, tmp_path: Path) -> Non
     for file in directory.iterdir():
         file.unlink()
     with (
-        files.alone(directory, doing="trained"),
+        locks.alone(directory, doing="trained"),
         pytest.raises(VAError, match="is being trained by another process"),
     ):
         train(config)

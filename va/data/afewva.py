@@ -24,7 +24,7 @@ from typing import Any, Final
 import av
 import numpy as np
 
-from va import files
+from va import bounded, files
 from va.data import sources, tree
 from va.data.corpus import Corpus, Skipped
 from va.data.rows import read_pairs
@@ -112,7 +112,7 @@ def _read(annotation: Path, pictures: dict[int, Path], *, rate_hz: float) -> tup
     """Read a clip's labels, laid on the clock of its packed pictures, and its actor; "" where none is named."""
     if annotation.stat().st_size > _LARGEST_JSON:
         raise VAError(f"{annotation}: is larger than 64 MB, which no annotation is", "Is it the right file?")
-    data = files.read_json(annotation, what="an annotation of AFEW-VA", hint="Copy it again.")
+    data = bounded.read_json(annotation, what="an annotation of AFEW-VA", hint="Copy it again.")
     if not pictures:
         raise VAError(f"{annotation}: there is no picture beside it", "Copy the pictures into its folder.")
     try:

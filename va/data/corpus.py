@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
+from va import bounded, files
 from va.data import decisions, mediaroot, npfiles
 from va.data.decisions import Decision
 from va.errors import VAError
@@ -109,7 +109,7 @@ class Corpus:
             VAError: Missing or malformed, a path in it leaves its root, or ids that some file systems take for one.
         """
         file = (path / "corpus.json" if path.is_dir() else path).absolute()
-        data = files.read_json(file, what="a corpus manifest", hint=_REMAKE)
+        data = bounded.read_json(file, what="a corpus manifest", hint=_REMAKE)
         if data.get("schema") != SCHEMA:
             raise VAError(f"{file}: has schema {data.get('schema')!r}, this version reads {SCHEMA}", _REMAKE)
         try:
@@ -231,7 +231,7 @@ def decide(corpus: Corpus, found: Sequence[Decision], labels: Mapping[str, Truth
     Raises:
         VAError: The manifest cannot be read or written.
     """
-    data = files.read_json(corpus.path, what="a corpus manifest", hint=_REMAKE)
+    data = bounded.read_json(corpus.path, what="a corpus manifest", hint=_REMAKE)
     for clip_id, truth in labels.items():
         _write_sidecar(_sidecar(corpus.path, clip_id, again=True), truth)
     data.pop("decisions", None)

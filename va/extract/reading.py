@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
+from va import bounded
 from va.data import media, timeline
 from va.data.features import Kind, Source
 from va.errors import VAError
@@ -76,7 +76,7 @@ def receive(connection: Connection) -> tuple[dict[str, Any], NDArray[Any] | None
         EOFError: The other side has ended.
         ValueError: It is no such message.
     """
-    header = files.parse_json(connection.recv_bytes(_HEADER_BYTES))
+    header = bounded.parse_json(connection.recv_bytes(_HEADER_BYTES))
     if not isinstance(header, dict):
         raise ValueError("a header that is no object")
     if "shape" not in header:

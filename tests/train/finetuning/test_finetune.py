@@ -13,7 +13,7 @@ import torch
 from fine_run import Fine
 from torch import Tensor
 
-from va import files
+from va import files, locks
 from va.data.features import FeatureStore
 from va.errors import VAError
 from va.evaluate import predict, protocol
@@ -308,7 +308,7 @@ def test_one_process_fine_tunes_a_run(fine: Fine, tmp_path: Path) -> None:
     directory = fine.finetune(tmp_path, epochs=1, **FROZEN)
     (directory / "run.json").unlink()
     with (
-        files.alone(directory, doing="trained"),
+        locks.alone(directory, doing="trained"),
         pytest.raises(VAError, match="is being trained by another process"),
     ):
         fine.finetune(tmp_path, epochs=1, **FROZEN)

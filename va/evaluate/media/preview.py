@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import av
 
-from va import files
+from va import bounded
 from va.errors import VAError
 from va.evaluate.media import transcode
 from va.extract import process
@@ -76,7 +76,7 @@ def _listen(
     total = math.ceil(duration_s)
     while connection.poll(max(0.0, end - time.monotonic())):
         try:
-            message = files.parse_json(connection.recv_bytes(1 << 16))
+            message = bounded.parse_json(connection.recv_bytes(1 << 16))
             done_s, mime = int(message.get("done_s", 0)), message.get("mime")
         except (EOFError, OSError, ValueError, TypeError, AttributeError):
             child.join(10)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from va import cores, files
+from va import bounded, cores
 from va.data import corpus as manifest
 from va.data import findings as found
 from va.data.check_config import CheckConfig
@@ -149,7 +149,7 @@ def is_manifest(path: Path) -> bool:
 
 def media_root(corpus: Corpus) -> Path:
     """Give the folder that holds all media of a corpus."""
-    data = files.read_json(corpus.path, what="a corpus manifest", hint="Make it again.")
+    data = bounded.read_json(corpus.path, what="a corpus manifest", hint="Make it again.")
     return (corpus.path.parent / str(data["media_root"])).absolute()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from va import files, settings
+from va import locks, settings
 from va.data import windows
 from va.data.corpus import Clip
 from va.device import be_deterministic, choose_device
@@ -98,7 +98,7 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
                         checkpoint.require_whole(directory)
                         keeping.tidy(directory)
                     else:
-                        held.enter_context(files.alone(directory, doing="trained"))
+                        held.enter_context(locks.alone(directory, doing="trained"))
             if not finished:
                 _train(config, start, store, towers, directory, identity, parallel, screen)
         leads = parallel.leads
