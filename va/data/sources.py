@@ -170,7 +170,7 @@ def build_recordings(
 def probe_here(paths: Sequence[Path], progress: Progress) -> dict[Path, MediaInfo | VAError]:
     """Look at media one after the other in this process: for media that one made oneself.
 
-    Those from elsewhere are looked at by `va.extract.aside.probe`, whose processes a hostile file may take along.
+    Those from elsewhere are looked at by `va.extract.probing.probe`, whose processes a hostile file may take along.
     """
     found: dict[Path, MediaInfo | VAError] = {}
     for done, path in enumerate(paths):

@@ -4,7 +4,6 @@ Only packets are read, nothing is decoded but the first pictures of an AVI.
 """
 
 import contextlib
-import signal
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +17,7 @@ from va.data import media
 from va.data.media import MediaInfo
 from va.errors import VAError
 from va.extract import asking, reading
-from va.extract.watch import Watch, limit_memory
+from va.extract.watch import confine
 
 STALL_S: Final = 120.0
 """Seconds without progress after which a file is given up; shared disks are slow."""
@@ -72,11 +71,7 @@ def _understand(header: dict[str, Any], raw: NDArray[Any] | None) -> MediaInfo |
 
 def _serve(connection: Connection) -> None:
     """Look at media until the parent closes the pipe; the main function of the process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # sent to a whole process group; the parent ends this process
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    limit_memory(_MEMORY_BYTES)
-    watch = Watch(stall_s=STALL_S)
+    watch = confine(memory_bytes=_MEMORY_BYTES, stall_s=STALL_S)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             path = Path(reading.receive(connection)[0]["media"])

@@ -9,7 +9,6 @@ one array: nothing that a broken decoder could send is ever executed by the pare
 import contextlib
 import json
 import math
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import tee
@@ -29,7 +28,7 @@ from va.extract import decode, spectrum
 from va.extract.config import ExtractConfig
 from va.extract.pictures import Pictures, Sees
 from va.extract.spectrum import Spectrum
-from va.extract.watch import Watch, limit_memory
+from va.extract.watch import Watch, confine
 
 _GROUP_BYTES: Final = 2 << 20
 """Inputs are sent in groups of about this size: fewer messages, still little memory in the queues."""
@@ -100,12 +99,8 @@ def serve(connection: Connection, config: ExtractConfig, fronts: Sequence[Front]
         fronts: Of every encoder of the run.
         threads: Of the video decoder.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # sent to a whole process group; the parent decides what is finished
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     cv2.setNumThreads(1)
-    limit_memory(int(config.memory_gb * 1e9))
-    watch = Watch(stall_s=config.stall_s)
+    watch = confine(memory_bytes=int(config.memory_gb * 1e9), stall_s=config.stall_s)
     pictures = Pictures(config, threads=threads, watch=watch)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
