@@ -25,10 +25,12 @@ import av
 import numpy as np
 
 from va import bounded, files
-from va.data import sources, tree
+from va.data import placing, sources, tree
 from va.data.corpus import Corpus, Skipped
+from va.data.identities import splits_of
+from va.data.placing import Labels
 from va.data.rows import read_pairs
-from va.data.sources import Labels, Probe, Progress, Source
+from va.data.sources import Probe, Progress, Source
 from va.errors import VAError
 
 _PICTURE: Final = re.compile(r"[0-9]{1,9}\.png", re.IGNORECASE)
@@ -72,7 +74,7 @@ def read_tree(
         packed.append((clip, video, labels, actor or clip))
     identities = read_pairs(root / "identities.csv", ("name", "identity"))
     people = {clip: identities.get(clip, actor) for clip, _, _, actor in packed}
-    splits = sources.splits_of(root, people, val_share=val_share)
+    splits = splits_of(root, people, val_share=val_share)
     listed = [
         Source(
             id=clip,
@@ -127,9 +129,9 @@ def _read(annotation: Path, pictures: dict[int, Path], *, rate_hz: float) -> tup
         raise VAError(f"{annotation}: is no annotation of AFEW-VA ({error!r})", "Copy it again.") from None
     if not numbers or numbers[0] < min(pictures):
         raise VAError(f"{annotation}: its first label has no picture", "Copy the clip's pictures again.")
-    va, valid = sources.arrays(*(sources.on_scale(axis, *_SCALE) for axis in axes))
+    va, valid = placing.arrays(*(placing.on_scale(axis, *_SCALE) for axis in axes))
     time_s = (np.array(numbers, np.float64) - min(pictures)) / rate_hz
-    return sources.by_time(time_s, va, valid), _text(data.get("actor"))
+    return placing.by_time(time_s, va, valid), _text(data.get("actor"))
 
 
 def _text(value: Any) -> str:

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va.data import annotation_text, labels, sources, tree
+from va.data import annotation_text, labels, placing, sources, tree
 from va.data.corpus import Corpus, Skipped
 from va.data.rows import read_pairs
 from va.data.sample import read_sample
@@ -78,7 +78,7 @@ def read_tree(
             media=video,
             split=one.split,
             identity=identities.get(one.name, video.stem),
-            labels=sources.by_frame(one.va, one.valid),
+            labels=placing.by_frame(one.va, one.valid),
             where=one.where,
         )
         for one in found
@@ -89,7 +89,7 @@ def read_tree(
             if video := _video(test, videos, place, skipped):
                 identity = identities.get(test, video.stem)
                 source = Source(
-                    id=test, media=video, split="test", identity=identity, labels=sources.UNLABELLED, where=place
+                    id=test, media=video, split="test", identity=identity, labels=placing.UNLABELLED, where=place
                 )
                 listed.append(source)
     videos.left_over("has no annotation" if sample is None else "has no annotation and is not in the sample", skipped)

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va.data import sources, tree
+from va.data import placing, sources, tree
 from va.data.corpus import Corpus, Skipped
 from va.data.rows import Rows, read_rows
 from va.data.sources import Probe, Progress
@@ -69,11 +69,11 @@ def read_tree(
             other_s, second = _axis(read_rows(arousal))
             if not np.array_equal(time_s, other_s):
                 raise VAError(f"{valence}: has other times than {arousal}", "Use files of one release.")
-            va, valid = sources.arrays(sources.on_scale(first, *scale), sources.on_scale(second, *scale))
+            va, valid = placing.arrays(placing.on_scale(first, *scale), placing.on_scale(second, *scale))
         except VAError as error:
             skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))
             continue
-        series.append((clip, sources.by_time(time_s, va, valid), where))
+        series.append((clip, placing.by_time(time_s, va, valid), where))
     return sources.build_recordings(
         root,
         series,

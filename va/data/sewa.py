@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from va.data import sources, tree
+from va.data import placing, sources, tree
 from va.data.corpus import Corpus, Skipped
 from va.data.recola import TIME_COLUMNS, times
 from va.data.rows import Rows, read_rows
@@ -64,11 +64,11 @@ def read_tree(
         where = tree.below(root, file)
         try:
             time_s, valence, arousal = _both(read_rows(file))
-            va, valid = sources.arrays(sources.on_scale(valence, *scale), sources.on_scale(arousal, *scale))
+            va, valid = placing.arrays(placing.on_scale(valence, *scale), placing.on_scale(arousal, *scale))
         except VAError as error:
             skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))
             continue
-        series.append((clip, sources.by_time(time_s, va, valid), where))
+        series.append((clip, placing.by_time(time_s, va, valid), where))
     return sources.build_recordings(
         root,
         series,
