@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from va.data import corpus, media
+import numpy as np
+from numpy.typing import NDArray
+
+from va.data import corpus, media, placing
 from va.data.corpus import Clip, Corpus, Skipped
 from va.data.identities import split_named, splits_of
 from va.data.media import MediaInfo
 from va.data.placing import Labels
 from va.data.rows import read_pairs
-from va.data.tree import Videos, reason
+from va.data.tree import Videos, below, find_files, reason
 from va.errors import VAError
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -25,6 +28,9 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 Probe: TypeAlias = Callable[[Sequence[Path], Progress], Mapping[Path, MediaInfo | VAError]]
 """Says of every medium what its container says, or why it cannot be read."""
+
+Series: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+"""Times in seconds, valence and arousal of a recording, each float64 [labels]; NaN for no label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +116,10 @@ def build(
 
 def build_recordings(
     root: Path,
-    series: Sequence[tuple[str, Labels, str]],
+    find: Callable[[Path, list[Path], list[Skipped]], Mapping[str, tuple[Path, ...]]],
+    read: Callable[..., Series],
     *,
-    videos: Videos,
-    skipped: list[Skipped],
+    scale: tuple[float, float],
     out: Path,
     name: str,
     val_share: float,
@@ -124,9 +130,10 @@ def build_recordings(
 
     Args:
         root: Top of the data set.
-        series: Of each recording its name, its annotation and where that is.
-        videos: Of the data set.
-        skipped: What the adapter has left out already; added to.
+        find: Of root, files below it and what was skipped (added to): the files that annotate each recording, by its
+            name. The first of them stands for all. May raise VAError.
+        read: Gives what such files say; may raise VAError.
+        scale: Lowest and highest label of both axes.
         out: As in `build`; so are the others.
         name: A name for reports.
         val_share: As in `splits_of`, for the recordings whose names tell no split.
@@ -134,18 +141,26 @@ def build_recordings(
         progress: Called with (media done, media in all).
 
     Raises:
-        VAError: As `build`, `splits_of` and `Videos.find`.
+        VAError: As `find`, `build`, `splits_of` and `Videos.find`.
     """
+    root = root.absolute()
+    skipped: list[Skipped] = []
+    there = find_files(root, skipped)
+    series: dict[str, tuple[Labels, str]] = {}
+    for clip, texts in find(root, there, skipped).items():
+        where = below(root, texts[0])
+        try:
+            time_s, *axes = read(*texts)
+            va, valid = placing.arrays(*(placing.on_scale(axis, *scale) for axis in axes))
+        except VAError as error:
+            skipped.append(Skipped(what=where, why=reason(error, where, root)))
+            continue
+        series[clip] = (placing.by_time(time_s, va, valid), where)
     identities = read_pairs(root / "identities.csv", ("name", "identity"))
-    people = {clip: identities.get(clip, clip) for clip, _, _ in series}
-    if (root / "splits.csv").exists():
-        splits = splits_of(root, people, val_share=val_share)
-    else:
-        splits = {clip: split for clip in people if (split := split_named(re.split(r"[_\W\d]", clip)[0]))}
-        rest = {clip: identity for clip, identity in people.items() if clip not in splits}
-        splits |= splits_of(root, rest, val_share=val_share)
-    listed = []
-    for clip, labels, where in series:
+    people = {clip: identities.get(clip, clip) for clip in series}
+    splits = _splits(root, people, val_share=val_share)
+    listed, videos = [], Videos(there, root)
+    for clip, (labels, where) in series.items():
         if video := videos.find(clip):
             listed.append(
                 Source(id=clip, media=video, split=splits[clip], identity=people[clip], labels=labels, where=where)
@@ -156,6 +171,15 @@ def build_recordings(
     return build(
         listed, skipped=skipped, out=out, name=name, synthetic=False, media_root=root, probe=probe, progress=progress
     )
+
+
+def _splits(root: Path, people: Mapping[str, str], *, val_share: float) -> dict[str, str]:
+    """Give each recording's split: by `splits.csv`, else by its own name, else by person."""
+    if (root / "splits.csv").exists():
+        return splits_of(root, people, val_share=val_share)
+    named = {clip: split for clip in people if (split := split_named(re.split(r"[_\W\d]", clip)[0]))}
+    rest = {clip: identity for clip, identity in people.items() if clip not in named}
+    return named | splits_of(root, rest, val_share=val_share)
 
 
 def probe_here(paths: Sequence[Path], progress: Progress) -> dict[Path, MediaInfo | VAError]:
