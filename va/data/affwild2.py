@@ -72,26 +72,22 @@ def read_tree(
     found = _annotations(root, top, texts, skipped, as_meant=as_meant)
     videos = Videos(there, root)
     identities = read_pairs(root / "identities.csv", ("name", "identity"))
+    wanted = [(one.name, one.split, placing.by_frame(one.va, one.valid), one.where) for one in found]
+    if sample is not None:
+        tests = _unannotated(sample, {one.name for one in found})
+        wanted += [(test, "test", placing.UNLABELLED, place) for place, test in tests]
     listed = [
         Source(
-            id=one.name,
+            id=clip,
             media=video,
-            split=one.split,
-            identity=identities.get(one.name, video.stem),
-            labels=placing.by_frame(one.va, one.valid),
-            where=one.where,
+            split=split,
+            identity=identities.get(clip, video.stem),
+            labels=laid,
+            where=where,
         )
-        for one in found
-        if (video := _video(one.name, videos, one.where, skipped))
+        for clip, split, laid, where in wanted
+        if (video := _video(clip, videos, where, skipped))
     ]
-    if sample is not None:
-        for place, test in _unannotated(sample, {one.name for one in found}):
-            if video := _video(test, videos, place, skipped):
-                identity = identities.get(test, video.stem)
-                source = Source(
-                    id=test, media=video, split="test", identity=identity, labels=placing.UNLABELLED, where=place
-                )
-                listed.append(source)
     videos.left_over("has no annotation" if sample is None else "has no annotation and is not in the sample", skipped)
     return sources.build(
         listed,

@@ -10,7 +10,7 @@ Without `split`, people are divided by a hash of `identity`, which is the clip w
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -91,10 +91,8 @@ def read_table(
     clips = _clips(table, cells, lines, columns)
     timed = columns.time.lower() in cells
     people = {clip: rows.identity for clip, rows in clips.items()}
-    if columns.split.lower() in cells:
-        splits = {clip: _split(table, rows) for clip, rows in clips.items()}
-    else:
-        splits = splits_of(root, people, val_share=val_share)
+    told = columns.split.lower() in cells
+    splits = _splits(table, clips) if told else splits_of(root, people, val_share=val_share)
     skipped: list[Skipped] = []
     hint = ""
     listed = []
@@ -148,11 +146,14 @@ def _clips(table: Path, cells: dict[str, Sequence[str]], lines: Sequence[int], c
     return found
 
 
-def _split(table: Path, rows: _Clip) -> str:
-    split = split_named(rows.split)
-    if split is None:
-        raise VAError(f"{table}, line {rows.lines[0]}: '{rows.split}' is no split", "Use train, val or test.")
-    return split
+def _splits(table: Path, clips: Mapping[str, _Clip]) -> dict[str, str]:
+    found = {}
+    for clip, rows in clips.items():
+        split = split_named(rows.split)
+        if split is None:
+            raise VAError(f"{table}, line {rows.lines[0]}: '{rows.split}' is no split", "Use train, val or test.")
+        found[clip] = split
+    return found
 
 
 def _media(root: Path, name: str) -> Path:
