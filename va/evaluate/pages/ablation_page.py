@@ -7,21 +7,18 @@ Looks like an evaluation report and is made from the same parts (`va/evaluate/pa
 from collections.abc import Sequence
 from typing import Final
 
-from va.evaluate.pages import ablation_notes, markup
-from va.evaluate.pages.document import document
+from va.evaluate.pages import ablation_notes
 from va.evaluate.pages.markup import number, text
 from va.evaluate.pages.report import NAMES
-from va.evaluate.pages.sentences import demo_banner
 from va.evaluate.pages.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
     Axis,
     Item,
     difference_cells,
-    failed_trials,
     figure_cell,
     measured_on,
-    provenance,
+    page,
     row_head,
     scrolling_table,
 )
@@ -50,32 +47,17 @@ def render(results: Item) -> str:
     Returns:
         One HTML document that refers to nothing outside itself.
     """
-    corpus = results["corpus"]
-    facts = {
-        "corpus": corpus["name"] + (" (synthetic)" if corpus["synthetic"] else ""),
-        "split": results["split"],
-        "epochs chosen on": results["selected_on"],
-        "seeds": ", ".join(map(str, results["settings"]["seeds"])),
-        "created": results["created"],
-    }
-    title = f"Table {results['table']}, {SUBJECTS[results['table']]}, on {corpus['name']}"
-    parts = {
-        "title": text(title),
-        "facts": markup.terms(facts.items()),
-        "lead": text(ablation_notes.lead(results)),
-        "failed": failed_trials(results["failed"]),
-        "forms": "".join(_form(results, form) for form in _FORMS),
-        "differences": _differences(results),
-        "caveats": markup.terms(ablation_notes.caveats(results)),
-        "provenance": markup.terms(provenance(results)),
-    }
-    return document(
-        title=title,
-        styles=("report.css", "ablation.css"),
-        banner=demo_banner(is_demo=results["demo_encoders"], synthetic=results["corpus"]["synthetic"]),
-        content=markup.fill(markup.template("ablation.html"), parts),
-        data=None,
-        scripts=(),
+    return page(
+        results,
+        title=f"Table {results['table']}, {SUBJECTS[results['table']]}, on {results['corpus']['name']}",
+        subject="the paper's tables again",
+        facts={"split": results["split"], "epochs chosen on": results["selected_on"]},
+        lead=ablation_notes.lead(results),
+        tables="".join(_form(results, form) for form in _FORMS),
+        differences=_differences(results),
+        unsaid="What differs from the paper",
+        caveats=ablation_notes.caveats(results),
+        split_of_clips="",
     )
 
 

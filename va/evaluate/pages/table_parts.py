@@ -3,11 +3,13 @@
 `va/evaluate/pages/ablation_page.py` and `va/evaluate/pages/comparison_page.py` put them together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from va.evaluate.pages import whiskers
+from va.evaluate.pages import markup, whiskers
+from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.sentences import demo_banner
 from va.evaluate.pages.whiskers import signed
 
 Item = Mapping[str, Any]
@@ -19,6 +21,63 @@ HEADLINE: Final = {"end": "paper", "frames": "abaw"}
 PROTOCOL_NAMES: Final = {"abaw": "ABAW", "paper": "Paper"}
 _DRAWN: Final = (5.0, 165.0)
 _LABEL_WIDTH: Final = 45.0
+
+
+def page(
+    results: Item,
+    *,
+    title: str,
+    subject: str,
+    facts: Mapping[str, str],
+    lead: str,
+    tables: str,
+    differences: str,
+    unsaid: str,
+    caveats: Iterable[tuple[str, str]],
+    split_of_clips: str,
+) -> str:
+    """Make a whole page.
+
+    Args:
+        results: What `results.json` holds.
+        title: Unescaped, as everything here but tables and differences.
+        subject: What kind of page it is.
+        facts: Below the title, beside corpus, seeds and time.
+        lead: What to know before the tables.
+        tables: Final HTML of sections.
+        differences: Final HTML inside a section.
+        unsaid: What the caveats are called.
+        caveats: Terms and descriptions.
+        split_of_clips: Added to what the interval over clips is of.
+    """
+    corpus = results["corpus"]
+    around = {
+        "corpus": corpus["name"] + (" (synthetic)" if corpus["synthetic"] else ""),
+        **facts,
+        "seeds": ", ".join(map(str, results["settings"]["seeds"])),
+        "created": results["created"],
+    }
+    parts = {
+        "title": text(title),
+        "subject": text(subject),
+        "facts": markup.terms(around.items()),
+        "lead": text(lead),
+        "failed": _failed_trials(results["failed"]),
+        "tables": tables,
+        "differences": differences,
+        "unsaid": text(unsaid),
+        "caveats": markup.terms(caveats),
+        "split_of_clips": text(split_of_clips),
+        "provenance": markup.terms(_provenance(results)),
+    }
+    return document(
+        title=title,
+        styles=("report.css", "ablation.css"),
+        banner=demo_banner(is_demo=results["demo_encoders"], synthetic=corpus["synthetic"]),
+        content=markup.fill(markup.template("rows.html"), parts),
+        data=None,
+        scripts=(),
+    )
 
 
 def between(bounds: Sequence[float] | None, *, form: Callable[[float], str] = number) -> str:
@@ -151,7 +210,7 @@ def measured_on(rows: Sequence[Item], form: str) -> str:
     return f"Measured on {measured['num_frames']:,} {kind} of {measured['num_clips']:,} clips."
 
 
-def failed_trials(failed: Sequence[Item]) -> str:
+def _failed_trials(failed: Sequence[Item]) -> str:
     """The trials that did not finish, if any."""
     if not failed:
         return ""
@@ -167,7 +226,7 @@ def failed_trials(failed: Sequence[Item]) -> str:
     )
 
 
-def provenance(results: Item) -> list[tuple[str, str]]:
+def _provenance(results: Item) -> list[tuple[str, str]]:
     """List what the figures were made of: corpus, features, every trial, settings and versions."""
     corpus = results["corpus"]
     pairs = [
