@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from va.evaluate.pages import ablation_notes
-from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.markup import number, row_head, scrolling_table, text
 from va.evaluate.pages.report import NAMES
 from va.evaluate.pages.table_parts import (
     HEADLINE,
@@ -19,8 +19,6 @@ from va.evaluate.pages.table_parts import (
     figure_cell,
     measured_on,
     page,
-    row_head,
-    scrolling_table,
 )
 from va.evaluate.pages.whiskers import signed
 
@@ -102,7 +100,7 @@ def _form(results: Item, form: str) -> str:
     return (
         f'<section aria-labelledby="{form}"><h2 id="{form}">{text(title)}</h2>'
         f'<p>{text(said)} {text(measured_on(rows, form))}</p><p class="muted">{text(reading)}</p>'
-        f"{scrolling_table(form, head, lines)}</section>"
+        f"{scrolling_table('ablation', form, head, lines)}</section>"
     )
 
 
@@ -133,7 +131,7 @@ def _differences(results: Item) -> str:
         '<p class="muted">Below it the 95% intervals over seeds and over clips, and the difference of each seed. '
         "Coloured: the interval over seeds leaves out 0. All differences share one row, so they do not count "
         "singly.</p>"
-        f"{scrolling_table('differences', head + '</tr>', lines)}"
+        f"{scrolling_table('ablation', 'differences', head + '</tr>', lines)}"
     )
 
 

@@ -7,7 +7,7 @@ and `va/evaluate/row_scores.py` say what the results hold.
 from collections.abc import Mapping
 from typing import Any
 
-from va.evaluate.pages.markup import text
+from va.evaluate.pages.markup import row_head, scrolling_table, text
 from va.evaluate.pages.report import NAMES
 from va.evaluate.pages.table_parts import (
     HEADLINE,
@@ -18,8 +18,6 @@ from va.evaluate.pages.table_parts import (
     figure_cell,
     measured_on,
     page,
-    row_head,
-    scrolling_table,
 )
 
 
@@ -117,7 +115,7 @@ def _ranking(results: Item) -> str:
     return (
         '<section aria-labelledby="ranking"><h2 id="ranking">Ranking</h2>'
         f'<p>{text(measured_on(rows, form))}</p><p class="muted">{text(reading)}</p>'
-        f"{scrolling_table('ranking', head, lines)}</section>"
+        f"{scrolling_table('ablation', 'ranking', head, lines)}</section>"
     )
 
 
@@ -156,7 +154,7 @@ def _differences(results: Item) -> str:
         "(and over clips, on the reported split), and the difference of each seed. Coloured: the interval over seeds "
         "leaves out 0. All differences share the row that came first, so they do not count singly, and being first it "
         "was lucky at least in part.</p>"
-        f"{scrolling_table('differences', head + '</tr>', lines)}"
+        f"{scrolling_table('ablation', 'differences', head + '</tr>', lines)}"
     )
 
 

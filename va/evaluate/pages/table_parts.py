@@ -162,25 +162,6 @@ def figure_cell(figure: Item, *, with_clips: bool, form: Callable[[float], str] 
     return said
 
 
-def row_head(name: str, note: str) -> str:
-    """Write a row's name, and what it is below it."""
-    return f'<th scope="row">{text(name)}<span class="row-note">{text(note)}</span></th>'
-
-
-def scrolling_table(heading: str, head: str, lines: Sequence[str]) -> str:
-    """Put rows into a table that scrolls sideways where the page is narrow.
-
-    Args:
-        heading: The id of the heading that names it.
-        head: Markup of its head.
-        lines: Markup of its rows.
-    """
-    return (
-        f'<div class="scroll" role="region" aria-labelledby="{heading}" tabindex="0"><table class="ablation" '
-        f'aria-labelledby="{heading}"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table></div>'
-    )
-
-
 def difference_cells(one: Item | None, axis: Axis) -> str:
     """Write a difference, and draw it with each seed's own below; coloured where the interval over seeds leaves out 0.
 
