@@ -77,14 +77,7 @@ def read_tree(
         tests = _unannotated(sample, {one.name for one in found})
         wanted += [(test, "test", placing.UNLABELLED, place) for place, test in tests]
     listed = [
-        Source(
-            id=clip,
-            media=video,
-            split=split,
-            identity=identities.get(clip, video.stem),
-            labels=laid,
-            where=where,
-        )
+        Source(id=clip, media=video, split=split, identity=identities.get(clip, video.stem), labels=laid, where=where)
         for clip, split, laid, where in wanted
         if (video := _video(clip, videos, where, skipped))
     ]

@@ -14,25 +14,13 @@ from va import files
 from va.data.corpus import Clip
 from va.data.sample import Sample, read_sample
 from va.device import choose_device
-from va.evaluate import (
-    compare,
-    metrics,
-    opening,
-    outputs,
-    predict,
-    provenance,
-    robustness,
-    rows,
-    selection,
-    submission,
-    tracks,
-)
+from va.evaluate import compare, metrics, outputs, predict, provenance, robustness, rows, selection, submission, tracks
 from va.evaluate.assemble import ClipSeries
 from va.evaluate.compare import Compared, Other
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.diagnostics import truth_series
 from va.evaluate.figures import ReportFigures, Robustness, Row, Smoothing, Smoothness
-from va.evaluate.opening import Inputs
+from va.evaluate.opening import Inputs, open_split
 from va.evaluate.pages import report
 from va.evaluate.predict import SplitPredictions
 from va.evaluate.protocol import ClipFrames
@@ -104,7 +92,7 @@ def run(config: EvaluateConfig, *, progress: Progress) -> ReportFigures:
 
 def _open(config: EvaluateConfig) -> _Opened:
     device = choose_device(config.device)
-    loaded, inputs, clips = opening.open_split(
+    loaded, inputs, clips = open_split(
         config.run, split=config.split, corpus=config.corpus, features_root=config.features
     )
     compare.check_unseen(loaded, clips, split=config.split)
