@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from va.data import affwild2, synthetic
-from va.evaluate import intervals, predict, protocol, row_scores
+from va.evaluate import intervals, opening, predict, protocol, row_scores
 from va.evaluate.metrics import FloatArray
 from va.extract import pipeline
 from va.extract.config import ExtractConfig
@@ -158,7 +158,7 @@ def _further(
 
 
 def _score(run: Path) -> Scored:
-    loaded, inputs, clips = predict.open_split(run, split="val", corpus=None, features_root=None)
+    loaded, inputs, clips = opening.open_split(run, split="val", corpus=None, features_root=None)
     found = predict.predict_clips(
         loaded, inputs, clips, device=torch.device("cpu"), fill="interpolate", label_shift_s=0.0
     )

@@ -23,7 +23,7 @@ from va.data import media, showing
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
 from va.errors import VAError
-from va.evaluate import predict
+from va.evaluate import opening, predict
 from va.evaluate.media import video
 from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.predict_config import PredictConfig
@@ -132,7 +132,7 @@ def trained(small: Small, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.mark.parametrize("which", ["frames", "end", "ensemble"])
 def test_a_clip_is_what_evaluation_scores(small: Small, trained: dict[str, Path], which: str) -> None:
     loaded = checkpoint.load_run(trained[which])
-    inputs = predict.open_inputs(loaded, corpus=None, features_root=None)
+    inputs = opening.open_inputs(loaded, corpus=None, features_root=None)
     clips = inputs.corpus.split("val")[:2]
     scored = predict.predict_clips(loaded, inputs, clips, device=CPU, fill="interpolate", label_shift_s=0.0)
     predictor = va.load(trained[which], device="cpu")

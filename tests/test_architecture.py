@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "va"
 
 # Who may import whom, by the first part of the module's path below `va`. Every part may import itself.
-FOUNDATION = {"settings", "errors", "files", "version"}
+FOUNDATION = {"settings", "errors", "files", "bounded", "locks", "version"}
 COMMANDS = {
     "options",
     "settings",
@@ -32,12 +32,14 @@ COMMANDS = {
 ALLOWED = {
     "errors": set(),
     "version": set(),
-    "settings": {"errors", "files"},
+    "settings": {"errors", "bounded"},
     "files": {"errors"},
+    "bounded": {"errors"},
+    "locks": {"errors", "files"},
     "options": {"settings"},
     "console": set(),
     "device": {"errors"},
-    "weights": {"errors", "files"},
+    "weights": {"errors", "files", "bounded"},
     "doctor": {"weights"},
     # Shares run directories, so it loads them, to be sure that what it sends or fetched is whole.
     "hub": FOUNDATION | {"weights", "hub_pack"},
@@ -92,7 +94,7 @@ HEAVY = {
     "huggingface_hub",
     "ray",
 }
-STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "signals", "cores", "version"]
+STANDARD_ONLY = ["cli", "settings", "options", "errors", "files", "bounded", "locks", "signals", "cores", "version"]
 STANDARD_ONLY += [f"{stage}.config" for stage in ("data", "engine", "extract", "train", "evaluate")]
 STANDARD_ONLY += ["train.ablate_config", "train.compare_config", "train.finetune_config", "hub_config"]
 STANDARD_ONLY += ["train.finetuning.tower_config"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from va import files
+from va import bounded, files
 from va.errors import VAError
 
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_written_is_a_mistake_that_names_the_file(tmp_path: Path)
 def test_json_round_trip(tmp_path: Path) -> None:
     data = {"name": "Åsa", "values": [0.1, 1e-30, -5], "none": None}
     files.write_json(tmp_path / "a.json", data)
-    assert files.read_json(tmp_path / "a.json", what="x", hint="y") == data
+    assert bounded.read_json(tmp_path / "a.json", what="x", hint="y") == data
     assert "Åsa" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
@@ -58,19 +58,6 @@ def test_json_refuses_nan_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float values"):
         files.write_json(tmp_path / "a.json", {"value": float("nan")})
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b'{"a": "\xff"}', b"3"])
-def test_what_is_no_json_object_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(VAError, match=r"a.json: is not a manifest") as caught:
-        files.read_json(tmp_path / "a.json", what="a manifest", hint="Make it again.")
-    assert caught.value.hint == "Make it again."
-
-
-def test_missing_json_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VAError, match=r"a.json: cannot be read as a manifest \(No such file"):
-        files.read_json(tmp_path / "a.json", what="a manifest", hint="Make it.")
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
@@ -141,25 +128,6 @@ def test_leftovers_of_killed_processes_are_swept_once_they_are_old(tmp_path: Pat
     assert sorted(tmp_path.iterdir()) == [young, whole]
 
 
-def test_a_lock_is_held_by_one_or_shared_by_many(tmp_path: Path) -> None:
-    lock = tmp_path / "lock"
-
-    def free(*, shared: bool) -> bool:
-        with files.locked(lock, shared=shared, wait=False) as held:
-            return held
-
-    with files.locked(lock, shared=False, wait=True) as held:
-        assert held and not free(shared=False) and not free(shared=True)
-    with files.locked(lock, shared=True, wait=True) as held:
-        assert held and free(shared=True) and not free(shared=False)
-    assert free(shared=False)
-    with pytest.raises(RuntimeError, match="inside"), files.locked(lock, shared=False, wait=True):
-        raise RuntimeError("inside")
-    assert free(shared=False)
-    with pytest.raises(FileNotFoundError), files.locked(tmp_path / "none" / "lock", shared=False, wait=True):
-        pass
-
-
 def test_a_fingerprint_tells_a_replaced_file(tmp_path: Path) -> None:
     file = tmp_path / "a"
     assert files.fingerprint(file) is None
@@ -170,32 +138,8 @@ def test_a_fingerprint_tells_a_replaced_file(tmp_path: Path) -> None:
     assert files.fingerprint(file) != first
 
 
-def test_a_folder_that_became_read_only_is_left_with_its_own_message(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-
-    def vanish() -> None:
-        (folder / ".lock").unlink()
-        (folder / ".lock").mkdir()  # cannot be unlinked, which root's permissions do not allow to make otherwise
-
-    with pytest.raises(VAError, match="the one that counts"), files.alone(folder, doing="trained"):
-        vanish()
-        raise VAError("the one that counts", "")
-
-
 def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
     files.remove(tmp_path / "nothing")
     (tmp_path / "folder").mkdir()
     with pytest.raises(VAError, match="folder: cannot be removed"):
         files.remove(tmp_path / "folder")
-
-
-def test_a_lock_that_was_removed_meanwhile_is_taken_anew(tmp_path: Path) -> None:
-    with files.alone(tmp_path, doing="trained"):
-        (tmp_path / ".lock").unlink()
-        with (
-            files.alone(tmp_path, doing="trained"),
-            pytest.raises(VAError, match="is being trained by another process"),
-            files.alone(tmp_path, doing="trained"),
-        ):
-            pass
-    assert not (tmp_path / ".lock").exists()

@@ -24,7 +24,7 @@ from small_corpus import Small, small
 import va
 from va import cli, files, hub, hub_card, hub_pack
 from va.errors import VAError
-from va.evaluate import predict, score, summary
+from va.evaluate import opening, score, summary
 from va.evaluate.config import EvaluateConfig
 from va.train import checkpoint, ensemble, planning, runs
 
@@ -122,8 +122,8 @@ def test_a_run_without_its_paths_loads_and_predicts_as_before(run: Path, small: 
     places = {name: getattr(loaded.config, name) for name in ("corpus", "features", "out", "device")}
     assert replace(trained, **places) == loaded.config
     with pytest.raises(VAError, match="shared without its corpus"):
-        predict.open_inputs(loaded, corpus=None, features_root=None)
-    again = predict.open_inputs(loaded, corpus=small.corpus, features_root=small.features)
+        opening.open_inputs(loaded, corpus=None, features_root=None)
+    again = opening.open_inputs(loaded, corpus=small.corpus, features_root=small.features)
     assert again.face.digest == loaded.info["identity"]["face"]
 
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from va import files
+from va import bounded, files
 from va.data import corpus, labels, npfiles, prototypes, sample, timeline
 from va.data.corpus import Clip, Corpus, Truth
 from va.errors import VAError
@@ -225,7 +225,7 @@ def test_json_comes_back(tmp_path: Path, value: dict[str, Any]) -> None:
         files.write_json(path, value)
     except UnicodeEncodeError:
         assume(False)
-    assert files.read_json(path, what="x", hint="y") == value
+    assert bounded.read_json(path, what="x", hint="y") == value
 
 
 @drawn
@@ -234,7 +234,7 @@ def test_any_json_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with answered(path):
-        assert isinstance(files.read_json(path, what="x", hint="y"), dict)
+        assert isinstance(bounded.read_json(path, what="x", hint="y"), dict)
 
 
 def _leaves(value: Any, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from va.data import timeline
 from va.data.features import ClipFeatures
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import predict
+from va.evaluate import opening
 from va.evaluate.media import arrays, cells, predictors, remarks, video_features
 from va.evaluate.media.cells import Answer, Features
 from va.evaluate.media.predictors import RunPredictor
@@ -173,7 +173,7 @@ class Predictor:
         Raises:
             VAError: The clip or its features are missing, or the features are not those the run was trained on.
         """
-        inputs = predict.open_inputs(self._run, corpus=Path(corpus), features_root=Path(features))
+        inputs = opening.open_inputs(self._run, corpus=Path(corpus), features_root=Path(features))
         for clip in inputs.corpus.clips:
             if clip.id == clip_id:
                 return self._answer(inputs.face.read(clip_id), inputs.voice.read(clip_id), clip.duration_s)

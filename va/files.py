@@ -1,15 +1,11 @@
-"""Files that are either whole or absent, and their hashes. Standard library only."""
+"""Files that are either whole or absent, their hashes, and portable names. Standard library only."""
 
 import contextlib
 import hashlib
 import json
-import math
 import os
-import re
 import secrets
 import time
-import tomllib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -22,15 +18,6 @@ _LONGEST_NAME = 120  # leaves room for suffixes under the usual limit of 255 byt
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _RESERVED = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in "123456789"})
 """Names that Windows, and its shares, keep for devices, whatever suffix follows."""
-
-LARGEST_JSON: Final = 64 << 20
-"""Bytes of a JSON file: a manifest of 100,000 clips has 20 million; what 64 MiB can become in memory is borne."""
-LARGEST_TOML: Final = 1 << 20
-"""Bytes of a TOML file: people write them, and Python's parser takes seconds for a hostile megabyte."""
-_LONG_KEY: Final = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""", re.ASCII)
-"""Python's parser takes memory by the square of a dotted name's length: half a megabyte of dots takes 250 GB."""
-LARGEST_TEXT: Final = 256 << 20
-"""Bytes of a text of one line per frame: three times those of a list of all frames of Aff-Wild2."""
 
 
 @contextlib.contextmanager
@@ -69,95 +56,6 @@ def temporary_beside(path: Path) -> Path:
 def cannot_write(path: Path, error: OSError) -> VAError:
     """Say that a file cannot be written; raise it `from error`, so that callers can tell a disk from a bad clip."""
     return VAError(f"{path}: cannot be written ({error.strerror or error})", "Check free space and permissions there.")
-
-
-@contextlib.contextmanager
-def locked(path: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
-    """Hold an advisory lock among threads, processes and, where the file system can, machines.
-
-    Args:
-        path: The lock's file, made when missing and never removed.
-        shared: Several may hold it at once, but not beside one that is not shared.
-        wait: Wait until it is free.
-
-    Yields:
-        False when it is not held: it is busy, or the system or the file system has no locks.
-
-    Raises:
-        OSError: The lock's file cannot be opened.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield False
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-        try:
-            fcntl.flock(descriptor, mode)
-            held = True
-        except OSError:
-            held = False
-        yield held
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def alone(directory: Path, *, doing: str) -> Iterator[None]:
-    """Work in a folder that no other process may work in meanwhile, as far as the file system has locks.
-
-    Args:
-        directory: The folder; made when missing. Meanwhile a file `.lock` is in it, which a killed process leaves.
-        doing: What another process does that has it, e.g. "trained".
-
-    Raises:
-        VAError: Another process has it, or it cannot be written.
-    """
-    path = directory / ".lock"
-    with contextlib.ExitStack() as held:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-                held.callback(os.close, descriptor)
-                _lock_now(descriptor)
-                if fingerprint(path) == fingerprint_of(descriptor):
-                    break
-                held.close()  # whoever had it has removed it since
-        except BlockingIOError:
-            raise VAError(
-                f"{directory}: is being {doing} by another process",
-                "Wait for its end, then run the same command again.",
-            ) from None
-        except OSError as error:
-            raise cannot_write(directory, error) from error
-        held.callback(_remove_if_possible, path)  # first, then the lock goes
-        yield
-
-
-def _remove_if_possible(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a folder that may not be written in any more
-        path.unlink()
-
-
-def _lock_now(descriptor: int) -> None:
-    """Lock an open file; do nothing where there are no locks.
-
-    Raises:
-        BlockingIOError: Another process has locked it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return
 
 
 def fingerprint(path: Path) -> tuple[int, int, int] | None:
@@ -218,104 +116,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write strict JSON (no NaN), indented, so that the file is whole or absent."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_text(path: Path, *, largest: int, encoding: str = "utf-8") -> str:
-    """Read a text file as `Path.read_text` does, but none that is larger than such a file can be.
-
-    Args:
-        path: The file; a pipe or a device counts by what it gives.
-        largest: Bytes.
-        encoding: How it is written.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is larger, or written otherwise (UnicodeDecodeError).
-    """
-    with path.open("rb") as file:
-        too_large = os.fstat(file.fileno()).st_size > largest
-        content = b"" if too_large else file.read(largest + 1)  # what is no file has no size
-    if too_large or len(content) > largest:
-        raise ValueError(f"it has more than {largest:,} bytes")
-    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON from elsewhere: no NaN, no infinity, no name twice in an object, whatever depth.
-
-    Raises:
-        ValueError: It is not such JSON.
-    """
-    try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_duplicates)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def read_json(path: Path, *, what: str, hint: str, largest: int = LARGEST_JSON) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        path: The file.
-        what: What it should be, for the error, e.g. "a corpus manifest".
-        hint: What the user can do when it is missing or broken.
-        largest: Bytes that it may have.
-
-    Raises:
-        VAError: It is missing, unreadable, too large, not JSON (`parse_json`), or not an object.
-    """
-    try:
-        data = parse_json(read_text(path, largest=largest))
-    except OSError as error:
-        raise VAError(f"{path}: cannot be read as {what} ({error.strerror})", hint) from None
-    except ValueError as error:
-        raise VAError(f"{path}: is not {what} ({error})", hint) from None
-    if not isinstance(data, dict):
-        raise VAError(f"{path}: is not {what} (no JSON object)", hint)
-    return data
-
-
-def read_toml(path: Path, *, option: str) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Args:
-        path: The file.
-        option: The option that named it, for the errors.
-
-    Raises:
-        VAError: It is missing, unreadable, too large or not TOML.
-    """
-    try:
-        text = read_text(path, largest=LARGEST_TOML, encoding="utf-8-sig")
-        if _LONG_KEY.search(text):
-            raise ValueError("a name has too many dots")
-        return tomllib.loads(text)
-    except OSError as error:
-        raise VAError(f"{path}: cannot be read ({error.strerror})", f"Check the path given to {option}.") from None
-    except RecursionError:
-        problem = "it is nested too deeply"
-    except ValueError as error:  # tomllib's own, Unicode's, and Python's of integers with thousands of digits
-        problem = str(error)
-    raise VAError(f"{path}: is not valid TOML ({problem})", f"Correct the file given to {option}.")
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is too large for a number")
-    return value
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"{twice[:60]!r} stands twice in one object")
-    return made
 
 
 def hash_file(path: Path, *, beat: Callable[[], None] = lambda: None) -> str:

@@ -88,23 +88,11 @@ def fetch(
         VAError: No such repository, not a head, larger than a head can be, not allowed, or out of reach.
     """
     check_repository(repo_id)
-    from huggingface_hub import HfApi, errors, snapshot_download
-
-    def checked_commit() -> str | None:
-        """The commit that was looked at, or None where nobody answers."""
-        api = HfApi(endpoint=endpoint, library_name="va")
-        try:
-            info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
-        except errors.HfHubHTTPError:
-            raise
-        except errors.HTTPError:  # type: ignore[attr-defined] # of the client's HTTP library
-            return None
-        _check_files(repo_id, {one.rfilename: one.size or 0 for one in info.siblings or ()})
-        return str(info.sha)
+    from huggingface_hub import snapshot_download
 
     def download() -> Path:
         asked = not (local_files_only or offline())
-        commit = checked_commit() if asked else None
+        commit = _checked_commit(repo_id, revision=revision, endpoint=endpoint) if asked else None
         # The commit that was checked and no other: a branch may move in between.
         found = snapshot_download(
             repo_id,
@@ -126,6 +114,21 @@ def fetch(
     there = [name for name in (*FILES, *TUNED) if (folder / name).is_file()]
     _check_files(repo_id, {name: (folder / name).stat().st_size for name in there})
     return folder
+
+
+def _checked_commit(repo_id: str, *, revision: str | None, endpoint: str | None) -> str | None:
+    """Give the commit that was looked at, or None where nobody answers."""
+    from huggingface_hub import HfApi, errors
+
+    api = HfApi(endpoint=endpoint, library_name="va")
+    try:
+        info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=_TIMEOUT_S)
+    except errors.HfHubHTTPError:
+        raise
+    except errors.HTTPError:  # type: ignore[attr-defined] # of the client's HTTP library
+        return None
+    _check_files(repo_id, {one.rfilename: one.size or 0 for one in info.siblings or ()})
+    return str(info.sha)
 
 
 def _remember(folder: Path, *, revision: str | None, commit: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from va import files, hub_card
+from va import bounded, files, hub_card
 from va.data import tuned
 from va.errors import VAError
 
@@ -77,7 +77,7 @@ def pack(run: Path, *, repo_id: str, license_name: str, metrics: Path | None, ve
             report is of another run or holds no official score, or there is nothing that could have been verified.
     """
     check_repository(repo_id)
-    info = files.read_json(
+    info = bounded.read_json(
         run / "run.json", what="a finished run", hint="Give a run directory that 'va train' printed."
     )
     # Loading proves that weights and description belong together, before anybody downloads them.
@@ -173,7 +173,7 @@ def read_report(folder: Path, *, run: str) -> dict[str, Any]:
             frames, or on clips that were trained on.
     """
     hint = "Give the folder that 'va evaluate RUN --out DIR' wrote for this run."
-    found = files.read_json(folder / "metrics.json", what="a report's figures", hint=hint)
+    found = bounded.read_json(folder / "metrics.json", what="a report's figures", hint=hint)
     if found.get("run") != run:
         raise VAError(f"{folder}: reports on '{found.get('run')}', not on '{run}'", hint)
     try:

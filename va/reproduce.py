@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from va import files, settings, signals
+from va import bounded, files, settings, signals
 from va.data import affwild2, tree
 from va.data.corpus import Corpus
 from va.errors import VAError
@@ -109,7 +109,7 @@ def _corpus(config: ReproduceConfig, progress: Callable[..., None], note: Callab
         asked["sample"] = _hash_of(config.sample)
     record = directory / "asked.json"
     hint = f"Remove {directory} to read the tree again."
-    if record.is_file() and files.read_json(record, what="what was read before", hint=hint) == asked:
+    if record.is_file() and bounded.read_json(record, what="what was read before", hint=hint) == asked:
         return Corpus.load(directory)
     corpus = affwild2.read_tree(
         config.root,

@@ -20,7 +20,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from va import files
+from va import bounded
 from va.errors import VAError
 
 Config = TypeVar("Config")
@@ -225,7 +225,7 @@ def _without_none(kind: Any) -> Any:
 
 
 def _toml_section(file: Path, section: str, sections: Collection[str]) -> Mapping[str, Any]:
-    data = files.read_toml(file, option="--config")
+    data = bounded.read_toml(file, option="--config")
     for key, table in data.items():
         if not isinstance(table, Mapping):
             raise VAError(f"{file}: '{key}' is not in a table", f"Write [{section}] above the settings of that stage.")

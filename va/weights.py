@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from va import files
+from va import bounded
 from va.errors import VAError
 
 DEMO: Final = Path(__file__).parent / "extract" / "demo"
@@ -108,7 +108,8 @@ def cached_folder(repository: str) -> Path | None:
         return None
     shards = ["model.safetensors"]
     if index is not None:
-        parts = files.read_json(index, what="an index of weights", hint="Fetch the checkpoint again.").get("weight_map")
+        found = bounded.read_json(index, what="an index of weights", hint="Fetch the checkpoint again.")
+        parts = found.get("weight_map")
         shards = [str(part) for part in parts.values()] if isinstance(parts, dict) else shards
     return config.parent if all(there(shard) for shard in shards) else None
 

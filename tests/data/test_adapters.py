@@ -12,7 +12,7 @@ import pytest
 from support import draw_number, read_number
 
 from va import cli
-from va.data import afewva, media, omg, recola, rows, sewa, showing, sources, table
+from va.data import afewva, identities, media, omg, placing, recola, rows, sewa, showing, sources, table
 from va.data.config import TableConfig, parse_scale
 from va.data.corpus import Corpus
 from va.errors import VAError
@@ -48,7 +48,7 @@ def splits(made: Corpus) -> dict[str, str]:
 def test_a_scale_is_mapped_to_its_ends_and_middle(text: str, low_high: tuple[float, float]) -> None:
     low, high = parse_scale(text, option="--scale")
     assert (low, high) == low_high
-    mapped = sources.on_scale(np.array([low, (low + high) / 2, high, np.nan]), low, high)
+    mapped = placing.on_scale(np.array([low, (low + high) / 2, high, np.nan]), low, high)
     np.testing.assert_allclose(mapped, [-1, 0, 1, np.nan], atol=1e-12)
 
 
@@ -61,28 +61,28 @@ def test_what_is_no_scale_is_refused(text: str) -> None:
 @pytest.mark.parametrize("value", [-0.01, 1.01])
 def test_a_value_off_the_scale_is_refused(value: float) -> None:
     with pytest.raises(VAError, match=rf"value 2 is {value}, off the scale 0..1"):
-        sources.on_scale(np.array([0.5, value]), 0, 1)
+        placing.on_scale(np.array([0.5, value]), 0, 1)
 
 
 def test_people_without_a_split_are_divided_and_stay_divided(tmp_path: Path) -> None:
     people = {f"clip{i}": f"person{i // 3}" for i in range(30)}
-    found = sources.splits_of(tmp_path, people, val_share=0.2)
+    found = identities.splits_of(tmp_path, people, val_share=0.2)
     by_person = {people[clip]: set() for clip in people}
     for clip, split in found.items():
         by_person[people[clip]].add(split)
     assert sorted(len(names) for names in by_person.values()) == [1] * 10
     assert sum(names == {"val"} for names in by_person.values()) == 2
-    assert sources.splits_of(tmp_path, dict(reversed(people.items())), val_share=0.2) == found
-    assert sources.splits_of(tmp_path, {"only": "one"}, val_share=0.9) == {"only": "train"}
-    assert sources.splits_of(tmp_path, {}, val_share=0.5) == {}
+    assert identities.splits_of(tmp_path, dict(reversed(people.items())), val_share=0.2) == found
+    assert identities.splits_of(tmp_path, {"only": "one"}, val_share=0.9) == {"only": "train"}
+    assert identities.splits_of(tmp_path, {}, val_share=0.5) == {}
     (tmp_path / "splits.csv").write_text("name,split\na,Training\nb,devel\nc,TEST\n")
-    assert list(sources.splits_of(tmp_path, dict.fromkeys("abc", "x"), val_share=0.5).values()) == [
+    assert list(identities.splits_of(tmp_path, dict.fromkeys("abc", "x"), val_share=0.5).values()) == [
         "train",
         "val",
         "test",
     ]
     with pytest.raises(VAError, match="does not name clip 'd'"):
-        sources.splits_of(tmp_path, {"d": "x"}, val_share=0.5)
+        identities.splits_of(tmp_path, {"d": "x"}, val_share=0.5)
 
 
 @pytest.mark.parametrize(

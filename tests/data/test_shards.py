@@ -20,7 +20,7 @@ import h5py
 import pytest
 from small_store import SOURCE, assert_same, features, make
 
-from va import files
+from va import files, locks
 from va.data import hdf5, shards
 from va.data.features import ClipFeatures, FeatureStore, Source
 from va.errors import VAError
@@ -216,14 +216,14 @@ def test_a_clip_written_again_while_it_is_packed_is_not_removed(
 def test_nobody_packs_while_another_does_and_commits_wait_for_removals(tmp_path: Path) -> None:
     store = make(tmp_path)
     made = fill(store, "ab")
-    with files.locked(store.directory / ".pack.lock", shared=False, wait=False) as held:
+    with locks.locked(store.directory / ".pack.lock", shared=False, wait=False) as held:
         assert held
         assert store.pack(at_least=1) is None
         made |= fill(store, "c")
-    with files.locked(store.directory / ".commit.lock", shared=True, wait=False) as held:
+    with locks.locked(store.directory / ".commit.lock", shared=True, wait=False) as held:
         assert held
         made |= fill(store, "d")  # commits do not wait for each other
-        with files.locked(store.directory / ".commit.lock", shared=False, wait=False) as busy:
+        with locks.locked(store.directory / ".commit.lock", shared=False, wait=False) as busy:
             assert not busy
     assert store.pack(at_least=1) is not None
     assert_holds(store, made)

@@ -21,7 +21,7 @@ from small_corpus import Small
 from va import cli
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import ablation, intervals, predict, row_scores, score
+from va.evaluate import ablation, intervals, opening, predict, row_scores, score
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.pages import ablation_page, sentences
 from va.evaluate.pages.table_parts import between
@@ -136,7 +136,7 @@ def test_the_interval_over_clips_resamples_clips_and_keeps_seeds(
     def resampled(trials: list[dict[str, Any]]) -> np.ndarray:
         means = []
         for trial in trials:
-            run, inputs, clips = predict.open_split(
+            run, inputs, clips = opening.open_split(
                 out / trial["run"], split="val", corpus=small.corpus, features_root=small.features
             )
             cpu = choose_device("cpu")

@@ -1,7 +1,7 @@
 """Ridge regression against numpy.linalg.lstsq on the augmented system, and the choice of its penalty."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -32,12 +32,17 @@ def oracle(features: np.ndarray, target: np.ndarray, alpha: float, new: np.ndarr
     return np.hstack([(new - mean) / scale, np.ones((len(new), 1))]) @ solution
 
 
+def fit_ridge(rows: Iterable[tuple[np.ndarray, np.ndarray]], *, alpha: float) -> baselines.Ridge:
+    """With a single penalty there is nothing to choose."""
+    return baselines.choose_ridge(rows, [], alphas=(alpha,))[0]
+
+
 @pytest.mark.parametrize("alpha", [1e-4, 1.0, 100.0])
 @pytest.mark.parametrize(("num_rows", "num_features"), [(300, 8), (12, 40)])
 def test_ridge_is_least_squares_on_the_augmented_system(alpha: float, num_rows: int, num_features: int) -> None:
     features, target = make_rows(0, num_rows, num_features)
     new, _ = make_rows(1, 50, num_features)
-    measured = baselines.fit_ridge([(features, target)], alpha=alpha).predict(new)
+    measured = fit_ridge([(features, target)], alpha=alpha).predict(new)
     np.testing.assert_allclose(measured, oracle(features, target, alpha, new), atol=1e-8, rtol=1e-8)
 
 
@@ -46,7 +51,7 @@ def test_blocks_and_half_precision_give_the_same_fit(monkeypatch: pytest.MonkeyP
     features = (features / np.abs(features).max(axis=0)).astype(np.float16)
     expected = oracle(features, target, 0.01, features)
     monkeypatch.setattr(baselines, "BLOCK_ROWS", 7)
-    fit = baselines.fit_ridge([(features, target.astype(np.float64))], alpha=0.01)
+    fit = fit_ridge([(features, target.astype(np.float64))], alpha=0.01)
     np.testing.assert_allclose(fit.predict(features), expected, atol=1e-8)
 
 
@@ -67,7 +72,7 @@ def test_rows_in_parts_give_the_fit_of_all_rows_at_once(joined: int, monkeypatch
     features = features + 3.0 * np.repeat(np.arange(8.0), 50)[:, None] * features.std(axis=0) + 1e5
     parts = [(features[start : start + 50], target[start : start + 50]) for start in range(0, 400, 50)]
     parts.insert(3, (features[:0], target[:0]))  # a clip without a label
-    fit = baselines.fit_ridge(iter(parts), alpha=1e-3)
+    fit = fit_ridge(iter(parts), alpha=1e-3)
     weights, mean, scale = in_two_passes(features, target, 1e-3)
     np.testing.assert_allclose(fit.weights, weights, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(fit.mean, mean, rtol=1e-13)
@@ -95,13 +100,13 @@ def test_few_parts_at_a_time_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
             yield part, target[start : start + 10]
             del part
 
-    baselines.fit_ridge(parts(), alpha=1.0)
+    fit_ridge(parts(), alpha=1.0)
 
 
 def test_a_constant_feature_changes_nothing() -> None:
     features, target = make_rows(3, 80, 5)
-    plain = baselines.fit_ridge([(features, target)], alpha=0.1)
-    with_constant = baselines.fit_ridge([(np.hstack([features, np.full((80, 1), 0.1)]), target)], alpha=0.1)
+    plain = fit_ridge([(features, target)], alpha=0.1)
+    with_constant = fit_ridge([(np.hstack([features, np.full((80, 1), 0.1)]), target)], alpha=0.1)
     new, _ = make_rows(4, 20, 5)
     np.testing.assert_allclose(
         with_constant.predict(np.hstack([new, np.full((20, 1), 123.0)])), plain.predict(new), atol=1e-9
@@ -110,7 +115,7 @@ def test_a_constant_feature_changes_nothing() -> None:
 
 def test_a_huge_penalty_leaves_the_mean() -> None:
     features, target = make_rows(5, 60, 4)
-    fit = baselines.fit_ridge([(features, target)], alpha=1e12)
+    fit = fit_ridge([(features, target)], alpha=1e12)
     np.testing.assert_allclose(fit.predict(features), np.tile(target.mean(axis=0), (60, 1)), atol=1e-9)
 
 
@@ -138,16 +143,16 @@ def test_an_undefined_dev_score_ranks_last_and_the_larger_penalty_wins_ties() ->
 def test_wrong_input_is_refused() -> None:
     features, target = make_rows(9, 10, 3)
     with pytest.raises(ValueError, match="alpha must be > 0"):
-        baselines.fit_ridge([(features, target)], alpha=0.0)
+        fit_ridge([(features, target)], alpha=0.0)
     with pytest.raises(ValueError, match="expected features"):
-        baselines.fit_ridge([(features, target[:-1])], alpha=1.0)
+        fit_ridge([(features, target[:-1])], alpha=1.0)
     with pytest.raises(ValueError, match=r"expected features \[N, 3\], got"):
-        baselines.fit_ridge([(features, target), (features[:, :2], target)], alpha=1.0)
+        fit_ridge([(features, target), (features[:, :2], target)], alpha=1.0)
     with pytest.raises(ValueError, match="expected features"):
-        baselines.fit_ridge([(features[:0], target[:0])], alpha=1.0)
+        fit_ridge([(features[:0], target[:0])], alpha=1.0)
     with pytest.raises(ValueError, match="NaN or infinite"):
-        baselines.fit_ridge([(np.where(features > features.mean(), np.nan, features), target)], alpha=1.0)
+        fit_ridge([(np.where(features > features.mean(), np.nan, features), target)], alpha=1.0)
     with pytest.raises(ValueError, match=r"features \[N, 3\]"):
-        baselines.fit_ridge([(features, target)], alpha=1.0).predict(features[:, :2])
+        fit_ridge([(features, target)], alpha=1.0).predict(features[:, :2])
     with pytest.raises(ValueError, match="no alpha"):
         baselines.choose_ridge([(features, target)], [(features, target)], alphas=())

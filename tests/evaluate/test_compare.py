@@ -13,7 +13,7 @@ from small_corpus import Small
 from va.data import corpus
 from va.data.corpus import Corpus
 from va.errors import VAError
-from va.evaluate import compare, intervals, predict, score
+from va.evaluate import compare, intervals, opening, predict, score
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.pages.sentences import DEMO_ON_DRAWN
 from va.evaluate.protocol import Figure
@@ -46,7 +46,7 @@ def test_differences_are_paired_over_the_same_resamples(trained: dict[str, Path]
     assert found[1]["paper"]["num_clips"] == 8
     draws = {}
     for name in ("both", "face"):
-        run, inputs, clips = predict.open_split(trained[name], split="val", corpus=None, features_root=None)
+        run, inputs, clips = opening.open_split(trained[name], split="val", corpus=None, features_root=None)
         frames = predict.predict_clips(
             run, inputs, clips, device=torch.device("cpu"), fill="interpolate", label_shift_s=0.0
         ).frames

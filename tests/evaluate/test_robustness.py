@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_corpus import Small
 
-from va.evaluate import predict, robustness
+from va.evaluate import opening, predict, robustness
 from va.evaluate.predict import SplitPredictions
 from va.evaluate.rows import Scoring
 from va.train import runs
@@ -23,7 +23,7 @@ FACE = ("No face", "Half of the faces lost")
 def predicted(small: Small, out: Path, modalities: str) -> tuple[Run, SplitPredictions]:
     config = small.config(out, modalities=modalities, epochs=3)
     (directory,) = runs.train([config], epoch_done=lambda *_: None)
-    run, inputs, clips = predict.open_split(directory, split="val", corpus=None, features_root=None)
+    run, inputs, clips = opening.open_split(directory, split="val", corpus=None, features_root=None)
     cpu = torch.device("cpu")
     return run, predict.predict_clips(run, inputs, clips, device=cpu, fill="interpolate", label_shift_s=0.0)
 

@@ -18,7 +18,7 @@ from va import cli
 from va.data import features
 from va.data.corpus import Corpus
 from va.errors import VAError
-from va.evaluate import predict, rows, score, summary
+from va.evaluate import opening, predict, rows, score, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.protocol import Figure
@@ -90,7 +90,7 @@ def test_ridge_on_embeddings_stands_beside_the_model(run: Path, tmp_path: Path) 
 
 def test_the_second_reading_is_the_centres_weighted_by_region_probabilities(run: Path, tmp_path: Path) -> None:
     loaded = checkpoint.load_run(run)
-    inputs = predict.open_inputs(loaded, corpus=None, features_root=None)
+    inputs = opening.open_inputs(loaded, corpus=None, features_root=None)
     found = predict.predict_clips(loaded, inputs, inputs.corpus.split("val"), **OFFICIAL)
     # By hand, in the first half second of the first clip, which the first window alone covers.
     probabilities, axis = found.raw.regions[0, 0], (-0.66, 0.0, 0.66)

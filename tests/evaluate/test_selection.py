@@ -8,7 +8,7 @@ import torch
 from small_corpus import Small
 
 from va.errors import VAError
-from va.evaluate import predict, score, selection, smoothing, summary
+from va.evaluate import opening, predict, score, selection, smoothing, summary
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.rows import Scoring
 from va.train import checkpoint, ensemble, planning, runs
@@ -18,8 +18,8 @@ SCORING = Scoring(fill="interpolate", label_shift_s=0.0, resamples=20, seed=0)
 OFFICIAL = {"device": CPU, "fill": "interpolate", "label_shift_s": 0.0}
 
 
-def opened(directory: Path) -> tuple[checkpoint.Run, predict.Inputs]:
-    run, inputs, _ = predict.open_split(directory, split="val", corpus=None, features_root=None)
+def opened(directory: Path) -> tuple[checkpoint.Run, opening.Inputs]:
+    run, inputs, _ = opening.open_split(directory, split="val", corpus=None, features_root=None)
     return run, inputs
 
 
@@ -34,7 +34,7 @@ def test_a_run_predicts_its_own_selection_clips(one: Path) -> None:
     held_out = run.info["selection"]["clips"]
     assert [series.id for series in found.series] == held_out
     assert not set(held_out) & set(run.info["train_clips"])
-    again = predict.predict_clips(run, inputs, predict.clips_named(inputs, held_out), **OFFICIAL)
+    again = predict.predict_clips(run, inputs, opening.clips_named(inputs, held_out), **OFFICIAL)
     for ours, theirs in zip(found.series, again.series, strict=True):
         np.testing.assert_allclose(ours.values, theirs.values, atol=1e-6)
     assert found.described == f"dev: {len(held_out)} training clips that the run did not learn from"
@@ -59,7 +59,7 @@ def test_an_ensemble_predicts_each_clip_by_members_that_did_not_learn_from_it(
         for directory in members:
             member = checkpoint.load_run(directory)
             if series.id not in member.info["train_clips"]:
-                (clip,) = predict.clips_named(inputs, [series.id])
+                (clip,) = opening.clips_named(inputs, [series.id])
                 said.append(predict.predict_clips(member, inputs, [clip], **OFFICIAL).series[0].values)
         sizes.add(len(said))
         np.testing.assert_allclose(series.values, np.mean(said, axis=0), atol=1e-5)

@@ -7,7 +7,7 @@ from small_corpus import Small
 
 from va.data import prototypes, timeline
 from va.data.features import ClipFeatures, FeatureStore, Source
-from va.evaluate import metrics, predict, tracks
+from va.evaluate import metrics, opening, predict, tracks
 from va.evaluate.predict import SplitPredictions
 from va.evaluate.rows import Scoring
 from va.train import runs
@@ -38,7 +38,7 @@ def found(
             prototypes.write(new.directory, prototypes.read(store.directory))
     config = Small(small.corpus, root / "features").config(root / "runs", epochs=1, target=request.param)
     (directory,) = runs.train([config], epoch_done=lambda *_: None)
-    run, inputs, clips = predict.open_split(directory, split="val", corpus=None, features_root=None)
+    run, inputs, clips = opening.open_split(directory, split="val", corpus=None, features_root=None)
     cpu = torch.device("cpu")
     return run, predict.predict_clips(run, inputs, clips, device=cpu, fill="interpolate", label_shift_s=0.0)
 

@@ -84,3 +84,20 @@ def test_a_decoder_that_hangs_is_ended(files: list[Path], monkeypatch: pytest.Mo
     first, second = found.values()
     assert isinstance(first, VAError) and "decoding made no progress" in first.message
     assert isinstance(second, MediaInfo)
+
+
+def test_no_process_outlives_an_interrupt(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    honest, started = process.start, []
+
+    def start(*usual: Any) -> Any:
+        started.append(honest(*usual))
+        return started[-1]
+
+    def interrupt(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(process, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        probing.probe(files, interrupt, workers=2)
+    assert started and not any(child.is_alive() for _, child in started)

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 from small_corpus import TEXT_DIM, Small, identity
 
-from va import files
+from va import bounded
 from va.data import prototypes
 from va.data.features import ClipFeatures, FeatureStore, Source
 from va.data.prototypes import Prototypes
@@ -225,7 +225,7 @@ def test_a_seed_selects_on_the_same_clips_in_every_row(ranked: tuple[CompareConf
     for seed in range(3):
         held = {
             tuple(
-                files.read_json(config.out / row["runs"]["frames"][seed]["run"] / "run.json", what="", hint="")[
+                bounded.read_json(config.out / row["runs"]["frames"][seed]["run"] / "run.json", what="", hint="")[
                     "selection"
                 ]["clips"]
             )

@@ -16,7 +16,7 @@ from va.data import prototypes, texttower
 from va.data.features import FeatureStore, Source
 from va.data.windows import WindowSet
 from va.errors import VAError
-from va.evaluate import predict
+from va.evaluate import opening, predict
 from va.model import layers
 from va.model.prompts import region_centers, soft_labels
 from va.model.text import RegionTexts
@@ -135,7 +135,7 @@ def test_a_run_keeps_the_prototypes_of_its_vectors_and_needs_no_tower(own: Small
     assert (weights[PROTOTYPES] - stored).abs().max() > 0.1
     (store_of(own) / texttower.NAME).unlink()
     run = checkpoint.load_run(directory)
-    inputs = predict.open_inputs(run, corpus=None, features_root=None)
+    inputs = opening.open_inputs(run, corpus=None, features_root=None)
     clips = inputs.corpus.split("val")
     official = {"device": CPU, "fill": "interpolate", "label_shift_s": 0.0}
     found = predict.predict_clips(run, inputs, clips, **official)
@@ -245,7 +245,7 @@ def test_folds_with_context_answer_with_their_mean_and_need_no_tower(
     (store_of(own) / texttower.NAME).unlink()
     run = checkpoint.load_run(ensemble.join(config, members))
     assert run.config.context == 2
-    inputs = predict.open_inputs(run, corpus=None, features_root=None)
+    inputs = opening.open_inputs(run, corpus=None, features_root=None)
     clips = inputs.corpus.split("val")
     official = {"device": CPU, "fill": "interpolate", "label_shift_s": 0.0}
     ours = predict.predict_clips(run, inputs, clips, **official).raw

@@ -12,7 +12,7 @@ from small_corpus import Small
 from va.data.corpus import Clip, Corpus
 from va.data.features import FeatureStore
 from va.errors import VAError
-from va.evaluate import compare, predict, provenance, rows, score
+from va.evaluate import compare, opening, predict, provenance, rows, score
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.rows import Scoring
 from va.train import checkpoint, ensemble, planning, runs
@@ -32,7 +32,7 @@ def test_an_ensemble_predicts_the_mean_of_its_members_and_is_a_run(small: Small,
     directory = ensemble.join(config, members)
     run = checkpoint.load_run(directory)
     assert run.members == 4
-    inputs = predict.open_inputs(run, corpus=None, features_root=None)
+    inputs = opening.open_inputs(run, corpus=None, features_root=None)
     clips = inputs.corpus.split("val")
     official = {"device": torch.device("cpu"), "fill": "interpolate", "label_shift_s": 0.0}
     ours = predict.predict_clips(run, inputs, clips, **official)
@@ -111,10 +111,10 @@ def test_an_ensemble_names_all_that_its_members_learned_from_and_were_chosen_on(
 
 def test_clips_that_any_member_learned_from_are_not_scored_as_unseen(small: Small, tmp_path: Path) -> None:
     run, (first, _) = joined(small, tmp_path, seeds=(0, 1), dev_fraction=0.4)
-    inputs = predict.open_inputs(run, corpus=None, features_root=None)
+    inputs = opening.open_inputs(run, corpus=None, features_root=None)
     (hidden, *_) = sorted(set(run.info["train_clips"]) - set(first.info["train_clips"]))
     with pytest.raises(VAError, match=f"was trained on 1 of the 'val' clips, first '{hidden}'"):
-        compare.check_unseen(run, predict.clips_named(inputs, [hidden]), split="val")
+        compare.check_unseen(run, opening.clips_named(inputs, [hidden]), split="val")
     del run.info["train_by_member"]
     with pytest.raises(VAError, match="names the training clips of one of its members only"):
         compare.check_unseen(run, inputs.corpus.split("val"), split="val")
@@ -124,7 +124,7 @@ def test_the_baselines_of_an_ensemble_are_chosen_on_clips_that_they_were_not_fit
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, members = joined(small, tmp_path, folds=4)
-    inputs = predict.open_inputs(run, corpus=None, features_root=None)
+    inputs = opening.open_inputs(run, corpus=None, features_root=None)
     clips = inputs.corpus.split("val")
     asked: list[set[str]] = []
     plain = rows.labelled_cells

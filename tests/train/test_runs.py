@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file
 from small_corpus import FRAME_DIM, Small, build, identity
 
-from va import files
+from va import files, locks
 from va.data import identities
 from va.data.corpus import Corpus, Truth
 from va.data.features import FeatureStore, Source
 from va.data.windows import WindowSet
 from va.errors import VAError
-from va.evaluate import predict
+from va.evaluate import opening, predict
 from va.model.head import VAHead
 from va.model.inference import predict_windows
 from va.model.prompts import region_centers, soft_labels
@@ -181,7 +181,7 @@ def test_every_architecture_trains_loads_and_predicts(
     modalities: str, target: str, small: Small, tmp_path: Path
 ) -> None:
     run = checkpoint.load_run(train(small.config(tmp_path, epochs=1, modalities=modalities, target=target)))
-    inputs = predict.open_inputs(run, corpus=None, features_root=None)
+    inputs = opening.open_inputs(run, corpus=None, features_root=None)
     found = predict.predict_clips(
         run,
         inputs,
@@ -384,7 +384,7 @@ def test_two_processes_do_not_train_one_run(small: Small, tmp_path: Path) -> Non
     for file in directory.iterdir():
         file.unlink()
     with (
-        files.alone(directory, doing="trained"),
+        locks.alone(directory, doing="trained"),
         pytest.raises(VAError, match="is being trained by another process"),
     ):
         train(config)
@@ -396,7 +396,7 @@ def test_features_of_another_identity_are_refused_at_evaluation(small: Small, tm
     run = checkpoint.load_run(train(small.config(tmp_path, epochs=1)))
     run.info["identity"]["face"] = "00000000"
     with pytest.raises(VAError, match="the run was trained on 00000000"):
-        predict.open_inputs(run, corpus=None, features_root=None)
+        opening.open_inputs(run, corpus=None, features_root=None)
 
 
 def test_dev_is_stable_and_seeded(small: Small) -> None:

@@ -24,11 +24,13 @@ from typing import Any, Final
 import av
 import numpy as np
 
-from va import files
-from va.data import sources, tree
+from va import bounded, files
+from va.data import placing, sources, tree
 from va.data.corpus import Corpus, Skipped
+from va.data.identities import splits_of
+from va.data.placing import Labels
 from va.data.rows import read_pairs
-from va.data.sources import Labels, Probe, Progress, Source
+from va.data.sources import Probe, Progress, Source
 from va.errors import VAError
 
 _PICTURE: Final = re.compile(r"[0-9]{1,9}\.png", re.IGNORECASE)
@@ -72,7 +74,7 @@ def read_tree(
         packed.append((clip, video, labels, actor or clip))
     identities = read_pairs(root / "identities.csv", ("name", "identity"))
     people = {clip: identities.get(clip, actor) for clip, _, _, actor in packed}
-    splits = sources.splits_of(root, people, val_share=val_share)
+    splits = splits_of(root, people, val_share=val_share)
     listed = [
         Source(
             id=clip,
@@ -112,7 +114,7 @@ def _read(annotation: Path, pictures: dict[int, Path], *, rate_hz: float) -> tup
     """Read a clip's labels, laid on the clock of its packed pictures, and its actor; "" where none is named."""
     if annotation.stat().st_size > _LARGEST_JSON:
         raise VAError(f"{annotation}: is larger than 64 MB, which no annotation is", "Is it the right file?")
-    data = files.read_json(annotation, what="an annotation of AFEW-VA", hint="Copy it again.")
+    data = bounded.read_json(annotation, what="an annotation of AFEW-VA", hint="Copy it again.")
     if not pictures:
         raise VAError(f"{annotation}: there is no picture beside it", "Copy the pictures into its folder.")
     try:
@@ -127,9 +129,9 @@ def _read(annotation: Path, pictures: dict[int, Path], *, rate_hz: float) -> tup
         raise VAError(f"{annotation}: is no annotation of AFEW-VA ({error!r})", "Copy it again.") from None
     if not numbers or numbers[0] < min(pictures):
         raise VAError(f"{annotation}: its first label has no picture", "Copy the clip's pictures again.")
-    va, valid = sources.arrays(*(sources.on_scale(axis, *_SCALE) for axis in axes))
+    va, valid = placing.arrays(*(placing.on_scale(axis, *_SCALE) for axis in axes))
     time_s = (np.array(numbers, np.float64) - min(pictures)) / rate_hz
-    return sources.by_time(time_s, va, valid), _text(data.get("actor"))
+    return placing.by_time(time_s, va, valid), _text(data.get("actor"))
 
 
 def _text(value: Any) -> str:

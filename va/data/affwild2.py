@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va.data import annotation_text, labels, sources, tree
+from va.data import annotation_text, labels, placing, sources, tree
 from va.data.corpus import Corpus, Skipped
 from va.data.rows import read_pairs
 from va.data.sample import read_sample
@@ -72,26 +72,15 @@ def read_tree(
     found = _annotations(root, top, texts, skipped, as_meant=as_meant)
     videos = Videos(there, root)
     identities = read_pairs(root / "identities.csv", ("name", "identity"))
-    listed = [
-        Source(
-            id=one.name,
-            media=video,
-            split=one.split,
-            identity=identities.get(one.name, video.stem),
-            labels=sources.by_frame(one.va, one.valid),
-            where=one.where,
-        )
-        for one in found
-        if (video := _video(one.name, videos, one.where, skipped))
-    ]
+    wanted = [(one.name, one.split, placing.by_frame(one.va, one.valid), one.where) for one in found]
     if sample is not None:
-        for place, test in _unannotated(sample, {one.name for one in found}):
-            if video := _video(test, videos, place, skipped):
-                identity = identities.get(test, video.stem)
-                source = Source(
-                    id=test, media=video, split="test", identity=identity, labels=sources.UNLABELLED, where=place
-                )
-                listed.append(source)
+        tests = _unannotated(sample, {one.name for one in found})
+        wanted += [(test, "test", placing.UNLABELLED, place) for place, test in tests]
+    listed = [
+        Source(id=clip, media=video, split=split, identity=identities.get(clip, video.stem), labels=laid, where=where)
+        for clip, split, laid, where in wanted
+        if (video := _video(clip, videos, where, skipped))
+    ]
     videos.left_over("has no annotation" if sample is None else "has no annotation and is not in the sample", skipped)
     return sources.build(
         listed,

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
+from va import files, locks
 from va.data import clipgroup, hdf5
 from va.data.clipgroup import Layout, Source
 from va.errors import VAError
@@ -101,7 +101,7 @@ class ClipWriter:
             self._verify(self._temporary)
             size = self._temporary.stat().st_size
             # Packing removes files under this lock, and so never one that has just taken the place of another.
-            with files.locked(self._commit_lock, shared=True, wait=True):
+            with locks.locked(self._commit_lock, shared=True, wait=True):
                 self._temporary.replace(self._path)
             files.sync(self._path.parent)
         self._finished = True

@@ -1,8 +1,8 @@
 """The manifest: which clips there are, where their media lie, which split and identity they belong to.
 
-`corpus.json` is small and opens at once; labels and frame times lie in one sidecar per clip beside it,
-`labels/<clip>.npz` (arrays `time_s`, `va`, `valid`; read without pickle). What was decided later, e.g. to leave a clip
-out, is a section of `corpus.json` (`decisions.py`) and holds for everyone who loads it.
+`corpus.json` is small and opens at once; labels and frame times lie in one sidecar per clip beside it (`sidecars.py`).
+What was decided later, e.g. to leave a clip out, is a section of `corpus.json` (`decisions.py`) and holds for everyone
+who loads it.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
-from va.data import decisions, mediaroot, npfiles
+from va import bounded, files
+from va.data import decisions, mediaroot, sidecars
 from va.data.decisions import Decision
 from va.errors import VAError
 
@@ -27,9 +27,6 @@ SCHEMA: Final = 1
 SPLITS: Final = ("train", "val", "test")
 _MOST_FRAMES: Final = 100_000_000
 """Of one clip: 19 days at 60 frames a second."""
-_SLACK_BYTES: Final = 1 << 20
-"""Labels of a few more frames than the manifest has are an error of their own."""
-_REMAKE: Final = "Make it again with 'va corpus synth', 'va corpus affwild2' or another adapter."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,16 +106,16 @@ class Corpus:
             VAError: Missing or malformed, a path in it leaves its root, or ids that some file systems take for one.
         """
         file = (path / "corpus.json" if path.is_dir() else path).absolute()
-        data = files.read_json(file, what="a corpus manifest", hint=_REMAKE)
+        data = bounded.read_json(file, what="a corpus manifest", hint=sidecars.REMAKE)
         if data.get("schema") != SCHEMA:
-            raise VAError(f"{file}: has schema {data.get('schema')!r}, this version reads {SCHEMA}", _REMAKE)
+            raise VAError(f"{file}: has schema {data.get('schema')!r}, this version reads {SCHEMA}", sidecars.REMAKE)
         try:
             root = (file.parent / data["media_root"]).absolute()
             clips = tuple(_clip(row, root, file) for row in data["clips"])
             mediaroot.check([clip.media for clip in clips], root=root, manifest=file, data=data)
             if len({clip.id for clip in clips}) < len(clips):
                 raise ValueError("two clips have one id")
-            _check_names([clip.id for clip in clips])
+            sidecars.check_names([clip.id for clip in clips])
             # Manifests of earlier versions say nothing about what was skipped.
             skipped = tuple(Skipped(what=str(row["what"]), why=str(row["why"])) for row in data.get("skipped", []))
             decided = decisions.parse(data.get("decisions", []), file)
@@ -131,7 +128,7 @@ class Corpus:
                 decisions=decided,
             )
         except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise VAError(f"{file}: is not a corpus manifest ({error!r})", _REMAKE) from None
+            raise VAError(f"{file}: is not a corpus manifest ({error!r})", sidecars.REMAKE) from None
 
     def split(self, *names: str) -> tuple[Clip, ...]:
         """Give the clips of the named splits, in the order of the manifest."""
@@ -144,18 +141,8 @@ class Corpus:
             VAError: The sidecar is missing or does not fit the manifest.
         """
         decided = decisions.of_clip(self.decisions, clip.id)
-        file = _sidecar(self.path, clip.id, again="read-again" in decided)
-        try:
-            data = npfiles.read(file, wanted=("time_s", "va", "valid"), largest=8 * clip.num_frames + _SLACK_BYTES)
-            truth = Truth(time_s=data["time_s"], va=data["va"], valid=data["valid"])
-        except Exception as error:  # NumPy, zipfile and zlib report damage as many types
-            raise VAError(f"{file}: cannot be read as labels of clip '{clip.id}' ({error})", _REMAKE) from None
-        frames = clip.num_frames
-        wanted = {"time_s": (np.float64, (frames,)), "va": (np.float32, (frames, 2)), "valid": (np.bool_, (frames,))}
-        for name, (dtype, shape) in wanted.items():
-            array = getattr(truth, name)
-            if array.dtype != dtype or array.shape != shape:
-                raise VAError(f"{file}: '{name}' does not have the {frames} frames of '{clip.id}'", _REMAKE)
+        file = sidecars.path_of(self.path, clip.id, again="read-again" in decided)
+        truth = Truth(**sidecars.read(file, clip_id=clip.id, frames=clip.num_frames))
         if decided:
             va, valid = decisions.apply(decided, time_s=truth.time_s, va=truth.va, valid=truth.valid)
             return Truth(time_s=truth.time_s, va=va, valid=valid)
@@ -198,11 +185,11 @@ def save(
     for (first, _), (second, _) in itertools.pairwise(entries):
         if first.id == second.id:
             raise VAError(f"clip '{first.id}' appears twice ({first.media}, {second.media})", "Rename one of them.")
-    _check_names([clip.id for clip, _ in entries])
+    sidecars.check_names([clip.id for clip, _ in entries])
     file = directory.absolute() / "corpus.json"
     root = media_root.absolute()
     for clip, truth in entries:
-        _write_sidecar(_sidecar(file, clip.id), truth)
+        sidecars.write(sidecars.path_of(file, clip.id), time_s=truth.time_s, va=truth.va, valid=truth.valid)
     inside = root.is_relative_to(file.parent)
     links = mediaroot.linked_folders([clip.media.absolute() for clip, _ in entries], root)
     files.write_json(
@@ -231,9 +218,10 @@ def decide(corpus: Corpus, found: Sequence[Decision], labels: Mapping[str, Truth
     Raises:
         VAError: The manifest cannot be read or written.
     """
-    data = files.read_json(corpus.path, what="a corpus manifest", hint=_REMAKE)
+    data = bounded.read_json(corpus.path, what="a corpus manifest", hint=sidecars.REMAKE)
     for clip_id, truth in labels.items():
-        _write_sidecar(_sidecar(corpus.path, clip_id, again=True), truth)
+        file = sidecars.path_of(corpus.path, clip_id, again=True)
+        sidecars.write(file, time_s=truth.time_s, va=truth.va, valid=truth.valid)
     data.pop("decisions", None)
     if found:
         data["decisions"] = [one.row() for one in found]
@@ -241,15 +229,6 @@ def decide(corpus: Corpus, found: Sequence[Decision], labels: Mapping[str, Truth
     if not any(one.do == "read-again" for one in found):
         shutil.rmtree(corpus.path.parent / decisions.AGAIN, ignore_errors=True)
     return Corpus.load(corpus.path)
-
-
-def _sidecar(manifest: Path, clip_id: str, *, again: bool = False) -> Path:
-    return manifest.parent / (decisions.AGAIN if again else "labels") / f"{files.safe_name(clip_id)}.npz"
-
-
-def _write_sidecar(file: Path, truth: Truth) -> None:
-    with files.replacing(file) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, time_s=truth.time_s, va=truth.va, valid=truth.valid)
 
 
 def _decided(clips: tuple[Clip, ...], decided: Sequence[Decision], manifest: Path) -> tuple[Clip, ...]:
@@ -268,26 +247,6 @@ def _decided(clips: tuple[Clip, ...], decided: Sequence[Decision], manifest: Pat
         for clip in clips
         if clip.id not in dropped
     )
-
-
-def _check_names(ids: Sequence[str]) -> None:
-    """Check that sidecars and features have names of their own where capital and small letters are one.
-
-    Raises:
-        VAError: Two have not, or one is no text.
-    """
-    names: dict[str, str] = {}
-    for clip_id in ids:
-        try:
-            other = names.setdefault(files.safe_name(clip_id).lower(), clip_id)
-        except ValueError:
-            raise VAError(f"clip {clip_id!r} has a name that is not UTF-8", "Rename it.") from None
-        if other != clip_id:
-            raise VAError(
-                f"clips '{other}' and '{clip_id}' differ in capital letters only, which some file systems do not tell "
-                "apart",
-                "Rename one of them.",
-            )
 
 
 def _row(clip: Clip, root: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files, settings
+from va import bounded, files, settings
 from va.data import clipgroup, hdf5, shards
 from va.data.clipgroup import SCHEMA, ClipFeatures, Kind, Layout, Source
 from va.data.clipwriter import ClipWriter
@@ -51,7 +51,7 @@ class FeatureStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         file = directory / "identity.json"
-        self.identity: dict[str, Any] = files.read_json(file, what="a feature store's identity", hint=clipgroup.REDO)
+        self.identity: dict[str, Any] = bounded.read_json(file, what="a feature store's identity", hint=clipgroup.REDO)
         try:
             belongs = self.identity["schema"] == SCHEMA and directory.name == folder_name(self.identity)
             self.encoder: str = self.identity["encoder"]

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
+from va import bounded
 from va.errors import VAError
 
 HEADER: Final = "valence,arousal"
@@ -33,7 +33,7 @@ def read_annotation(path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]
         VAError: Unreadable, a wrong header, or a line that is not two numbers in range; names file and line.
     """
     try:
-        lines = files.read_text(path, largest=MOST_BYTES, encoding="utf-8-sig").rstrip().splitlines()
+        lines = bounded.read_text(path, largest=MOST_BYTES, encoding="utf-8-sig").rstrip().splitlines()
     except OSError as error:
         raise VAError(f"{path}: cannot be read ({error.strerror})", "Check the path and permissions.") from None
     except UnicodeDecodeError:

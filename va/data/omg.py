@@ -17,10 +17,11 @@ import re
 from pathlib import Path
 from typing import Final
 
-from va.data import sources, tree
+from va.data import placing, sources, tree
 from va.data.corpus import Corpus, Skipped
+from va.data.placing import Labels
 from va.data.rows import Rows, number, read_pairs, read_rows
-from va.data.sources import Labels, Probe, Progress, Source
+from va.data.sources import Probe, Progress, Source
 from va.data.tree import Videos
 from va.errors import VAError
 
@@ -110,8 +111,8 @@ def _sources(
 
 def _labels(valence: str, arousal: str, path: Path, line: int) -> Labels:
     scaled = [
-        sources.on_scale(sources.one(number(cell, path, line)), *scale)
+        placing.on_scale(placing.one(number(cell, path, line)), *scale)
         for cell, scale in ((valence, _VALENCE), (arousal, _AROUSAL))
     ]
-    va, valid = sources.arrays(*scaled)
-    return sources.constant(va[0], bool(valid[0]))
+    va, valid = placing.arrays(*scaled)
+    return placing.constant(va[0], bool(valid[0]))

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
+from va import bounded, files
 from va.errors import VAError
 
 NAME: Final = "prototypes.json"
@@ -51,7 +51,7 @@ def read(directory: Path) -> Prototypes:
         VAError: There are none, or they are malformed; only CLIP encoders have prototypes.
     """
     hint = "Extract with a CLIP encoder: prototypes are written beside its features."
-    data = files.read_json(directory / NAME, what="text prototypes", hint=hint)
+    data = bounded.read_json(directory / NAME, what="text prototypes", hint=hint)
     try:
         values = np.array(data["values"], dtype=np.float32)
         found = Prototypes(texts=tuple(data["texts"]), templates=tuple(data["templates"]), values=values)

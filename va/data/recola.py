@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from va.data import sources, tree
 from va.data.corpus import Corpus, Skipped
 from va.data.rows import Rows, read_rows
-from va.data.sources import Probe, Progress
-from va.data.tree import Videos
+from va.data.sources import Probe, Progress, Series
 from va.errors import VAError
 
 TIME_COLUMNS: Final = ("time", "frametime", "timestamp", "time_s", "seconds")
@@ -57,34 +56,18 @@ def read_tree(
     Raises:
         VAError: No pair of folders, several, or no clip that can be used.
     """
-    root = root.absolute()
-    skipped: list[Skipped] = []
-    there = tree.find_files(root, skipped)
-    pairs = _pairs(root, there, skipped)
-    series = []
-    for clip, (valence, arousal) in pairs.items():
-        where = tree.below(root, valence)
-        try:
-            time_s, first = _axis(read_rows(valence))
-            other_s, second = _axis(read_rows(arousal))
-            if not np.array_equal(time_s, other_s):
-                raise VAError(f"{valence}: has other times than {arousal}", "Use files of one release.")
-            va, valid = sources.arrays(sources.on_scale(first, *scale), sources.on_scale(second, *scale))
-        except VAError as error:
-            skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))
-            continue
-        series.append((clip, sources.by_time(time_s, va, valid), where))
     return sources.build_recordings(
-        root,
-        series,
-        videos=Videos(there, root),
-        skipped=skipped,
-        out=out,
-        name=name,
-        val_share=val_share,
-        probe=probe,
-        progress=progress,
+        root, _pairs, _both, scale=scale, out=out, name=name, val_share=val_share, probe=probe, progress=progress
     )
+
+
+def _both(valence: Path, arousal: Path) -> Series:
+    """Read a recording's two files."""
+    time_s, first = _axis(read_rows(valence))
+    other_s, second = _axis(read_rows(arousal))
+    if not np.array_equal(time_s, other_s):
+        raise VAError(f"{valence}: has other times than {arousal}", "Use files of one release.")
+    return time_s, first, second
 
 
 def times(rows: Rows, place: int) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
+from va import bounded
 from va.errors import VAError
 
 HEADER: Final = "image_location,valence,arousal"
@@ -55,7 +55,7 @@ def read_sample(path: Path) -> Sample:
             and line.
     """
     try:
-        text = files.read_text(path, largest=files.LARGEST_TEXT, encoding="utf-8-sig")
+        text = bounded.read_text(path, largest=bounded.LARGEST_TEXT, encoding="utf-8-sig")
     except OSError as error:
         raise VAError(f"{path}: cannot be read ({error.strerror})", "Check the path and permissions.") from None
     except UnicodeDecodeError:

@@ -12,15 +12,11 @@ of columns, no header); Kossaifi et al., SEWA DB, arXiv:1901.02839. Not verified
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from va.data import sources, tree
+from va.data import sources
 from va.data.corpus import Corpus, Skipped
 from va.data.recola import TIME_COLUMNS, times
-from va.data.rows import Rows, read_rows
-from va.data.sources import Probe, Progress
-from va.data.tree import Videos
+from va.data.rows import read_rows
+from va.data.sources import Probe, Progress, Series
 from va.errors import VAError
 
 
@@ -48,42 +44,28 @@ def read_tree(
     Raises:
         VAError: No labels, two files of one name, or no clip that can be used.
     """
-    root = root.absolute()
-    skipped: list[Skipped] = []
-    there = tree.find_files(root, skipped)
-    found: dict[str, Path] = {}
-    for file in there:
-        if file.parent.name.lower() != "labels" or file.suffix.lower() != ".csv":
-            continue
-        if found.setdefault(file.stem, file) != file:
-            raise VAError(f"'{file.stem}' is annotated twice: {found[file.stem]} and {file}", "Remove one.")
-    if not found:
-        raise VAError(f"{root}: has no labels/*.csv below it", "Give the folder that holds labels and videos.")
-    series = []
-    for clip, file in found.items():
-        where = tree.below(root, file)
-        try:
-            time_s, valence, arousal = _both(read_rows(file))
-            va, valid = sources.arrays(sources.on_scale(valence, *scale), sources.on_scale(arousal, *scale))
-        except VAError as error:
-            skipped.append(Skipped(what=where, why=tree.reason(error, where, root)))
-            continue
-        series.append((clip, sources.by_time(time_s, va, valid), where))
     return sources.build_recordings(
-        root,
-        series,
-        videos=Videos(there, root),
-        skipped=skipped,
-        out=out,
-        name=name,
-        val_share=val_share,
-        probe=probe,
-        progress=progress,
+        root, _labels, _both, scale=scale, out=out, name=name, val_share=val_share, probe=probe, progress=progress
     )
 
 
-def _both(rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _labels(root: Path, there: list[Path], _: list[Skipped]) -> dict[str, tuple[Path]]:
+    """Find each recording's file."""
+    found: dict[str, tuple[Path]] = {}
+    for file in there:
+        if file.parent.name.lower() != "labels" or file.suffix.lower() != ".csv":
+            continue
+        (first,) = found.setdefault(file.stem, (file,))
+        if first != file:
+            raise VAError(f"'{file.stem}' is annotated twice: {first} and {file}", "Remove one.")
+    if not found:
+        raise VAError(f"{root}: has no labels/*.csv below it", "Give the folder that holds labels and videos.")
+    return found
+
+
+def _both(file: Path) -> Series:
     """Read times, valence and arousal."""
+    rows = read_rows(file)
     if rows.header:
         time = next((name for name in TIME_COLUMNS if name in rows.header), None)
         if time is None or not {"valence", "arousal"} <= set(rows.header):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from va import files
+from va import files, locks
 from va.data import clipgroup, hdf5
 from va.data.clipgroup import Layout
 from va.errors import VAError
@@ -92,7 +92,7 @@ class Shards:
         if not self._loose_bytes or self._loose_bytes < at_least:
             return None
         try:
-            with files.locked(self._pack_lock, shared=False, wait=False) as held:
+            with locks.locked(self._pack_lock, shared=False, wait=False) as held:
                 return self._pack(at_least) if held else None
         except OSError as error:
             raise files.cannot_write(self.directory, error) from error
@@ -119,7 +119,7 @@ class Shards:
             files.sync(self.directory.parent)
         finally:
             temporary.unlink(missing_ok=True)
-        with files.locked(self.commit_lock, shared=False, wait=True):
+        with locks.locked(self.commit_lock, shared=False, wait=True):
             for path, fingerprint in copied.items():
                 if files.fingerprint(path) == fingerprint:
                     path.unlink()
@@ -188,7 +188,7 @@ class Shards:
         if not list(self.damaged()):  # the usual case needs no lock and writes nothing
             return []
         try:
-            with files.locked(self._pack_lock, shared=False, wait=True):
+            with locks.locked(self._pack_lock, shared=False, wait=True):
                 # From the first: of two damaged shards the earlier one's copy must not come back in the place of
                 # the later one's.
                 lines = []
@@ -224,7 +224,7 @@ class Shards:
                     return False
             files.sync(temporary)
             self._verify(temporary, expected={name})
-            with files.locked(self.commit_lock, shared=False, wait=True):
+            with locks.locked(self.commit_lock, shared=False, wait=True):
                 if path.exists():
                     return False
                 temporary.replace(path)

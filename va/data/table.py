@@ -10,17 +10,19 @@ Without `split`, people are divided by a hash of `identity`, which is the clip w
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
 
-from va.data import sources, tree
+from va.data import placing, sources, tree
 from va.data.corpus import Corpus, Skipped
+from va.data.identities import split_named, splits_of
+from va.data.placing import Labels
 from va.data.rows import number, one_each, read_rows
-from va.data.sources import Labels, Probe, Progress, Source
+from va.data.sources import Probe, Progress, Source
 from va.errors import VAError
 
 Scale = tuple[float, float]
@@ -89,10 +91,8 @@ def read_table(
     clips = _clips(table, cells, lines, columns)
     timed = columns.time.lower() in cells
     people = {clip: rows.identity for clip, rows in clips.items()}
-    if columns.split.lower() in cells:
-        splits = {clip: _split(table, rows) for clip, rows in clips.items()}
-    else:
-        splits = sources.splits_of(root, people, val_share=val_share)
+    told = columns.split.lower() in cells
+    splits = _splits(table, clips) if told else splits_of(root, people, val_share=val_share)
     skipped: list[Skipped] = []
     hint = ""
     listed = []
@@ -146,11 +146,14 @@ def _clips(table: Path, cells: dict[str, Sequence[str]], lines: Sequence[int], c
     return found
 
 
-def _split(table: Path, rows: _Clip) -> str:
-    split = sources.split_named(rows.split)
-    if split is None:
-        raise VAError(f"{table}, line {rows.lines[0]}: '{rows.split}' is no split", "Use train, val or test.")
-    return split
+def _splits(table: Path, clips: Mapping[str, _Clip]) -> dict[str, str]:
+    found = {}
+    for clip, rows in clips.items():
+        split = split_named(rows.split)
+        if split is None:
+            raise VAError(f"{table}, line {rows.lines[0]}: '{rows.split}' is no split", "Use train, val or test.")
+        found[clip] = split
+    return found
 
 
 def _media(root: Path, name: str) -> Path:
@@ -168,20 +171,20 @@ def _labels(table: Path, rows: _Clip, *, timed: bool, valence_scale: Scale, arou
     told = "--scale" if valence_scale == arousal_scale else "--arousal-scale"
     for values, scale, option in ((rows.valence, valence_scale, "--scale"), (rows.arousal, arousal_scale, told)):
         try:
-            axes.append(sources.on_scale(np.array(values, np.float64), *scale))
+            axes.append(placing.on_scale(np.array(values, np.float64), *scale))
         except VAError as error:
             raise VAError(f"of its rows, {error.message}", f"Give {option}, e.g. {option} 1..9.") from None
-    va, valid = sources.arrays(axes[0], axes[1])
+    va, valid = placing.arrays(axes[0], axes[1])
     if not timed:
         if len(va) > 1:
             raise VAError(f"has {len(va)} rows but the table has no times", "Add a column of times in seconds.")
-        return sources.constant(va[0], bool(valid[0]))
+        return placing.constant(va[0], bool(valid[0]))
     time_s = np.array(rows.times, np.float64)
     order = np.argsort(time_s, kind="stable")
     time_s = time_s[order]
     if not (time_s >= 0).all() or (np.diff(time_s) <= 0).any():
         raise VAError("a time is missing, negative or there twice", "Correct the rows of this clip.")
-    return sources.by_time(time_s, va[order], valid[order])
+    return placing.by_time(time_s, va[order], valid[order])
 
 
 def _read(table: Path) -> tuple[dict[str, Sequence[str]], Sequence[int]]:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from va import files
+from va import bounded, files
 from va.errors import VAError
 
 NAME: Final = "text_tower.safetensors"
@@ -134,7 +134,7 @@ def find(directory: Path, *, weights: Any) -> TowerFile:
         raise VAError(f"{directory}: has no text tower, which --context trains through", make_again(path))
     try:
         with safe_open(path, framework="pt") as opened:
-            values: dict[str, Any] = files.parse_json((opened.metadata() or {})["tower"])
+            values: dict[str, Any] = bounded.parse_json((opened.metadata() or {})["tower"])
             shapes = {name: opened.get_slice(name).get_shape() for name in ("words", "positions", "projection")}
             layers = sum(name.endswith(".up.weight") for name in opened.keys())  # noqa: SIM118 - not a dict
         if values.pop("schema") != SCHEMA:

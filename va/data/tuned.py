@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from va import files
+from va import bounded, files
 from va.errors import VAError
 
 Kind = Literal["face", "voice"]
@@ -128,5 +128,5 @@ def read_folder(store: Path) -> Path | None:
     if not (store / NAME).is_file():
         return None
     hint = "Remove it; 'va extract --encoders run:DIR' writes it again."
-    found = files.read_json(store / NAME, what="a note of an encoder's folder", hint=hint).get("folder")
+    found = bounded.read_json(store / NAME, what="a note of an encoder's folder", hint=hint).get("folder")
     return Path(found) if isinstance(found, str) else None

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from va.data import timeline
-from va.data.corpus import Clip, Corpus, Truth
+from va.data.corpus import Clip, Corpus
 from va.data.features import ClipFeatures, FeatureStore
+from va.data.layout import ClipSpan, Layout, lay_out
 from va.errors import VAError
 
 
@@ -41,25 +41,6 @@ class WindowBatch(NamedTuple):
     audio_valid: Tensor
     target: Tensor
     target_valid: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipSpan:
-    """Where a clip lies in a `WindowSet`.
-
-    Args:
-        clip: The clip.
-        cells: Number of its cells.
-        windows: Slice of its windows.
-        end_time_s: Time of each window's end, float64 tuple; the clip's end for a padded window.
-        full: Whether each window lies wholly inside the clip.
-    """
-
-    clip: Clip
-    cells: int
-    windows: slice
-    end_time_s: tuple[float, ...]
-    full: tuple[bool, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +95,32 @@ class WindowSet:
         rows = torch.arange(len(self.cells))[:, None] if self.at_end else self.cells.cpu()
         return self.target_valid.cpu()[rows].sum(dim=1)
 
+    @classmethod
+    def of(
+        cls,
+        layout: Layout,
+        *,
+        frames: Tensor,
+        frame_valid: Tensor,
+        audio: Tensor,
+        audio_valid: Tensor,
+        device: torch.device,
+    ) -> "WindowSet":
+        """Put features, each with its masked row, beside a layout; `device` is where batches go."""
+        return cls(
+            frames=frames,
+            frame_valid=frame_valid,
+            audio=audio,
+            audio_valid=audio_valid,
+            target=_masked_last(layout.target, fill=0, device=device),
+            target_valid=_masked_last(layout.target_valid, fill=False, device=device),
+            cells=_masked_last(layout.cells, fill=-1, device=device),
+            local_cells=torch.from_numpy(layout.local_cells),
+            spans=layout.spans,
+            at_end=layout.at_end,
+            device=device,
+        )
+
     def _features(self, values: Tensor, index: Tensor) -> Tensor:
         gathered = values[index.to(values.device)]
         return gathered.to(self.device, torch.float32)
@@ -163,95 +170,13 @@ def load(
         first_cell += span.cells
     frame_valid, audio_valid = map(np.concatenate, zip(*valid, strict=True))
     stays = torch.device("cpu") if isinstance(frames, np.memmap) else device
-    return layout.with_features(
+    return WindowSet.of(
+        layout,
         frames=torch.from_numpy(frames).to(stays),
         audio=torch.from_numpy(audio).to(stays),
         frame_valid=_masked_last(frame_valid, fill=False, device=device),
         audio_valid=_masked_last(audio_valid, fill=False, device=device),
         device=device,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Windows and labels of some clips, without features.
-
-    Args:
-        spans: One per clip, in order.
-        cells: int64 [windows, T], cells counted through all clips, -1 for padding.
-        local_cells: int64 [windows, T], counted from their clip's start, -1 for padding.
-        target: float32 [cells or windows, 2].
-        target_valid: bool, same rows as `target`.
-        at_end: Whether targets are window ends instead of cells (settled 4).
-    """
-
-    spans: tuple[ClipSpan, ...]
-    cells: NDArray[np.int64]
-    local_cells: NDArray[np.int64]
-    target: NDArray[np.float32]
-    target_valid: NDArray[np.bool_]
-    at_end: bool
-
-    def with_features(
-        self, *, frames: Tensor, frame_valid: Tensor, audio: Tensor, audio_valid: Tensor, device: torch.device
-    ) -> WindowSet:
-        """Put features beside the windows, as `WindowSet` has them; `device` is where batches go."""
-        return WindowSet(
-            frames=frames,
-            frame_valid=frame_valid,
-            audio=audio,
-            audio_valid=audio_valid,
-            target=_masked_last(self.target, fill=0, device=device),
-            target_valid=_masked_last(self.target_valid, fill=False, device=device),
-            cells=_masked_last(self.cells, fill=-1, device=device),
-            local_cells=torch.from_numpy(self.local_cells),
-            spans=self.spans,
-            at_end=self.at_end,
-            device=device,
-        )
-
-
-def lay_out(corpus: Corpus, clips: Sequence[Clip], *, window_s: float, stride_s: float, at_end: bool) -> Layout:
-    """Lay windows over clips and read their labels.
-
-    Args:
-        corpus: Gives the labels.
-        clips: At least one.
-        window_s: Window length in seconds.
-        stride_s: Window distance in seconds.
-        at_end: One target per window, at its end, instead of one per cell (settled 4).
-
-    Raises:
-        VAError: A clip's labels cannot be read.
-    """
-    rest: list[tuple[NDArray[Any], ...]] = []
-    spans: list[ClipSpan] = []
-    first_cell = first_window = 0
-    for clip in clips:
-        cells = timeline.window_cells(clip.duration_s, window_s=window_s, stride_s=stride_s)
-        centers = timeline.cell_centers(timeline.num_cells(clip.duration_s))
-        starts = timeline.window_starts(clip.duration_s, window_s=window_s, stride_s=stride_s)
-        ends = np.minimum(starts + window_s, clip.duration_s)
-        spans.append(
-            ClipSpan(
-                clip=clip,
-                cells=len(centers),
-                windows=slice(first_window, first_window + len(cells)),
-                end_time_s=tuple(ends.tolist()),
-                full=tuple((cells[:, -1] >= 0).tolist()),
-            )
-        )
-        rows = np.where(cells < 0, -1, cells + first_cell)
-        rest.append((*_targets(corpus.truth(clip), ends if at_end else centers), rows, cells))
-        first_cell, first_window = first_cell + len(centers), first_window + len(cells)
-    target, target_valid, rows, local_cells = map(np.concatenate, zip(*rest, strict=True))
-    return Layout(
-        spans=tuple(spans),
-        cells=rows,
-        local_cells=local_cells,
-        target=target,
-        target_valid=target_valid,
-        at_end=at_end,
     )
 
 
@@ -295,14 +220,6 @@ def check_window(voice: FeatureStore, *, window_s: float, stride_s: float) -> No
             f"not {window_s:g} s every {stride_s:g} s",
             "Set --window-s and --stride-s to these, or extract the audio encoder again with yours.",
         )
-
-
-def _targets(truth: Truth, time_s: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Read the annotation at some times: the label of the frame on screen; invalid beyond the annotation."""
-    index = timeline.frame_at(truth.time_s, time_s)
-    there = (index >= 0) & (time_s - truth.time_s[index] < timeline.CELL_S)
-    valid = there & truth.valid[index]
-    return np.where(valid[:, None], truth.va[index], np.float32(0)), valid
 
 
 def _check_fit(span: ClipSpan, seen: ClipFeatures, heard: ClipFeatures, face: FeatureStore) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from va import files
+from va import locks
 
 _LONGEST: Final = 30
 """Ray's socket paths are some 75 bytes longer than its folder, and the kernel allows 107."""
@@ -25,7 +25,7 @@ def folder() -> Iterator[str]:
     remove_dead(Path(root))
     made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
     try:
-        with files.locked(made / "new", shared=False, wait=True) as held:
+        with locks.locked(made / "new", shared=False, wait=True) as held:
             if held:
                 (made / "new").rename(made / _LOCK)  # so nobody sees it unlocked
             yield str(made)
@@ -39,6 +39,6 @@ def remove_dead(root: Path) -> None:
         with contextlib.suppress(OSError):  # another command may remove it too
             if file.parent.is_symlink() or file.parent.stat().st_uid != os.getuid():
                 continue
-            with files.locked(file, shared=False, wait=False) as held:
+            with locks.locked(file, shared=False, wait=False) as held:
                 if held:
                     shutil.rmtree(file.parent, ignore_errors=True)

@@ -122,31 +122,16 @@ class _Moments:
         self.num_rows += len(features)
 
 
-def fit_ridge(rows: Iterable[Rows], *, alpha: float) -> Ridge:
-    """Minimise mean squared error + alpha * |weights|^2 over standardised features, in closed form.
-
-    The penalty is per row, so that one grid of alphas serves corpora of any size.
-
-    Args:
-        rows: Features and (valence, arousal) of labelled steps in parts, e.g. one per clip: float [N, D] and [N, 2].
-            Looked at once, one part in memory at a time; at least one row in all.
-        alpha: Penalty, > 0.
-
-    Returns:
-        The fitted map.
-
-    Raises:
-        ValueError: The shapes do not fit, a value is not finite, there is no row, or alpha <= 0.
-    """
-    return _solve(_gather(rows), alpha=alpha)
-
-
 def choose_ridge(train: Iterable[Rows], dev: Iterable[Rows], *, alphas: Sequence[float]) -> tuple[Ridge, list[float]]:
     """Fit one ridge per penalty on train and keep the one with the best mean CCC on dev.
 
+    Each minimises mean squared error + alpha * |weights|^2 over standardised features, in closed form. The penalty is
+    per row, so that one grid of alphas serves corpora of any size.
+
     Args:
-        train: Rows in parts, as `fit_ridge` takes them.
-        dev: Likewise; rows of other people than train's (settled 7).
+        train: Features and (valence, arousal) of labelled steps in parts, e.g. one per clip: float [N, D] and [N, 2].
+            Looked at once, one part in memory at a time; at least one row in all.
+        dev: Likewise, or nothing; rows of other people than train's (settled 7).
         alphas: Penalties to try, each > 0; at least one. `ALPHAS` is the usual grid.
 
     Returns:
@@ -154,7 +139,8 @@ def choose_ridge(train: Iterable[Rows], dev: Iterable[Rows], *, alphas: Sequence
         last; of equals the larger penalty wins.
 
     Raises:
-        ValueError: As `fit_ridge`; or no penalty is given.
+        ValueError: The shapes do not fit, a value is not finite, there is no row, a penalty is not above 0, or none
+            is given.
     """
     if not alphas:
         raise ValueError("no alpha to choose from")

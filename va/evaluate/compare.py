@@ -14,10 +14,10 @@ import torch
 
 from va.data.corpus import Clip
 from va.errors import VAError
-from va.evaluate import predict
+from va.evaluate import opening, predict
 from va.evaluate.assemble import ClipSeries
 from va.evaluate.figures import Comparison, Row
-from va.evaluate.predict import Inputs
+from va.evaluate.opening import Inputs
 from va.evaluate.protocol import ClipFrames, Figure
 from va.evaluate.rows import Scoring, describe_difference, describe_model
 from va.train.checkpoint import Run
@@ -65,7 +65,7 @@ def open_others(
     found = []
     digest = ""
     for directory in directories:
-        loaded, inputs, _ = predict.open_split(directory, split=split, corpus=corpus, features_root=features_root)
+        loaded, inputs, _ = opening.open_split(directory, split=split, corpus=corpus, features_root=features_root)
         if inputs.corpus.path != own.corpus.path:
             digest = digest or own.corpus.digest()
             theirs = inputs.corpus.digest()

@@ -6,10 +6,10 @@ from typing import Any
 from va import settings
 from va.data import tuned
 from va.data.corpus import Clip
-from va.evaluate import predict
+from va.evaluate import opening
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.figures import ReportFigures
-from va.evaluate.predict import Inputs
+from va.evaluate.opening import Inputs
 from va.train.checkpoint import Run
 
 
@@ -45,8 +45,8 @@ def pairs(config: EvaluateConfig, loaded: Run, inputs: Inputs, clips: Sequence[C
             "Selection",
             f"{info['selection']['split']}: {', '.join(info['selection']['clips']) or _selection_clips(info)}",
         ),
-        ("Frame features", predict.describe_identity(inputs.face)),
-        ("Audio features", predict.describe_identity(inputs.voice)),
+        ("Frame features", opening.describe_identity(inputs.face)),
+        ("Audio features", opening.describe_identity(inputs.voice)),
         ("Intervals", f"95%, bootstrap over clips, {config.resamples} resamples, seed {loaded.config.seed}"),
         ("Frames without a prediction of their own", config.fill),
         ("Label shift", f"{config.label_shift_s:g} s"),

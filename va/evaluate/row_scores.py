@@ -20,7 +20,7 @@ import numpy as np
 from va import files
 from va.device import choose_device
 from va.errors import VAError
-from va.evaluate import intervals, predict, protocol
+from va.evaluate import intervals, opening, predict, protocol
 from va.evaluate.metrics import BoolArray, FloatArray
 from va.evaluate.pages import markup
 from va.evaluate.pages.report import NAMES
@@ -98,7 +98,7 @@ def run(
     scored: dict[str, Scored] = {}
     for trial in wanted:
         progress(len(scored), len(wanted), trial["run"])
-        loaded, inputs, clips = predict.open_split(
+        loaded, inputs, clips = opening.open_split(
             out / trial["run"], split=split, corpus=corpus, features_root=features_root
         )
         predictions = predict.predict_clips(loaded, inputs, clips, device=chosen, fill="interpolate", label_shift_s=0.0)

@@ -11,11 +11,11 @@ from va import settings
 from va.data import features, timeline
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.features import FeatureStore
-from va.evaluate import assemble, baselines, intervals, predict, protocol
+from va.evaluate import assemble, baselines, intervals, opening, protocol
 from va.evaluate.assemble import ClipSeries, Fill
 from va.evaluate.figures import Row
 from va.evaluate.metrics import FloatArray
-from va.evaluate.predict import Inputs
+from va.evaluate.opening import Inputs
 from va.evaluate.protocol import ClipFrames, ClipWindows, Figure, Score
 from va.train.checkpoint import Run
 
@@ -129,7 +129,7 @@ def ridge_rows(
     if len(trivial) == 2:
         wanted.insert(0, ("Ridge on 16x16 pixels and loudness", "trivial baseline", trivial))
     train_names, selection_names, chosen_on = _division(loaded)
-    train, selection = predict.clips_named(inputs, train_names), predict.clips_named(inputs, selection_names)
+    train, selection = opening.clips_named(inputs, train_names), opening.clips_named(inputs, selection_names)
     whose = "the first member's " if loaded.members else ""
     found = []
     for name, note, used in wanted:

@@ -20,8 +20,9 @@ from va.evaluate.compare import Compared, Other
 from va.evaluate.config import EvaluateConfig
 from va.evaluate.diagnostics import truth_series
 from va.evaluate.figures import ReportFigures, Robustness, Row, Smoothing, Smoothness
+from va.evaluate.opening import Inputs, open_split
 from va.evaluate.pages import report
-from va.evaluate.predict import Inputs, SplitPredictions
+from va.evaluate.predict import SplitPredictions
 from va.evaluate.protocol import ClipFrames
 from va.evaluate.published import PUBLISHED
 from va.evaluate.rows import Scoring
@@ -91,7 +92,7 @@ def run(config: EvaluateConfig, *, progress: Progress) -> ReportFigures:
 
 def _open(config: EvaluateConfig) -> _Opened:
     device = choose_device(config.device)
-    loaded, inputs, clips = predict.open_split(
+    loaded, inputs, clips = open_split(
         config.run, split=config.split, corpus=config.corpus, features_root=config.features
     )
     compare.check_unseen(loaded, clips, split=config.split)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from va.data.corpus import Truth
 from va.data.windows import WindowSet
 from va.errors import VAError
-from va.evaluate import predict, smoothing
+from va.evaluate import opening, predict, smoothing
 from va.evaluate.assemble import ClipSeries
 from va.evaluate.figures import Smoothing
-from va.evaluate.predict import Inputs
+from va.evaluate.opening import Inputs
 from va.evaluate.rows import Scoring
 from va.evaluate.smoothing import Kernel
 from va.train.checkpoint import Run
@@ -106,8 +106,8 @@ def predict_selection(run: Run, inputs: Inputs, *, split: str, device: torch.dev
     """
     selection = run.info["selection"]
     held_out = _held_out(run)
-    clips = predict.clips_named(inputs, list(dict.fromkeys(name for names in held_out for name in names)))
-    windows = predict.load_windows(run, inputs, clips, device=device)
+    clips = opening.clips_named(inputs, list(dict.fromkeys(name for names in held_out for name in names)))
+    windows = opening.load_windows(run, inputs, clips, device=device)
     series = predict.series_of(windows, _held_out_means(run, windows, held_out))
     truths = [inputs.corpus.truth(clip) for clip in clips]
     used = sorted({clip.split for clip in clips})

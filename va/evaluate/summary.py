@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from va import files
+from va import bounded
 from va.evaluate.figures import ReportFigures, Row
 
 
@@ -14,7 +14,7 @@ def as_json(out: Path) -> dict[str, Any]:
     Raises:
         VAError: They are not there.
     """
-    return files.read_json(out / "metrics.json", what="an evaluation's figures", hint="Run 'va evaluate' again.")
+    return bounded.read_json(out / "metrics.json", what="an evaluation's figures", hint="Run 'va evaluate' again.")
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

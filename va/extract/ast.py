@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import ASTModel
 from transformers.utils.logging import disable_progress_bar
 
-from va import files, weights
+from va import bounded, files, weights
 from va.data.timeline import CELL_S, cells_in
 from va.errors import VAError
 from va.extract import inputs
@@ -193,7 +193,7 @@ def _normalisation(folder: Path) -> tuple[float, float]:
     if not file.is_file():
         return AUDIOSET
     try:
-        settings = files.parse_json(files.read_text(file, largest=files.LARGEST_JSON))
+        settings = bounded.parse_json(bounded.read_text(file, largest=bounded.LARGEST_JSON))
         rate, bins = settings.get("sampling_rate", SAMPLE_RATE_HZ), settings.get("num_mel_bins", MEL_BINS)
         mean, std = float(settings.get("mean", AUDIOSET[0])), float(settings.get("std", AUDIOSET[1]))
         scaled = bool(settings.get("do_normalize", True))

@@ -27,9 +27,6 @@ SMOOTHING_S: Final = 0.3
 HOLD_S: Final = 1.0
 """How long a box stays where it was while its face is not found."""
 
-MARGIN: Final = 0.1
-"""Margin around a detected face, as a share of the face's longer side, at each edge."""
-
 _SAME_FACE: Final = 0.1
 """Least intersection over union of one face in two consecutive frames; heads turn far within half a second."""
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from transformers.utils.logging import disable_progress_bar
 
-from va import files, weights
+from va import bounded, files, weights
 from va.errors import VAError
 from va.extract import hf_audio
 from va.extract.config import HUGGING_FACE, ExtractConfig
@@ -121,7 +121,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if whole.is_file() or not index.is_file():
         return [whole] if whole.is_file() else []
     hint = "Bring the whole checkpoint."
-    parts = files.read_json(index, what="an index of weights", hint=hint).get("weight_map")
+    parts = bounded.read_json(index, what="an index of weights", hint=hint).get("weight_map")
     names = set(map(str, parts.values())) if isinstance(parts, dict) else {""}
     for name in sorted(names):
         if Path(name).name != name or not (folder / name).is_file():

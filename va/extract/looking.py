@@ -5,7 +5,6 @@ readers do it: limited in memory, ended when nothing moves.
 """
 
 import contextlib
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from va.data import media, showing
 from va.errors import VAError
 from va.extract import decode, process, reading
-from va.extract.watch import Watch, limit_memory
+from va.extract.watch import Watch, confine
 
 HINT: Final = "Give a video that a player plays; re-encode it if it does not play."
 
@@ -100,11 +99,7 @@ def _checked(header: dict[str, Any], array: NDArray[Any] | None) -> Seen:
 
 def _serve(connection: Connection, path: Path, memory_gb: float, stall_s: float) -> None:
     """Look and tell; the main function of the process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the parent decides
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    limit_memory(int(memory_gb * 1e9))
-    watch = Watch(stall_s=stall_s)
+    watch = confine(memory_bytes=int(memory_gb * 1e9), stall_s=stall_s)
     watch.beat()
     times: NDArray[Any] | None = None
     try:

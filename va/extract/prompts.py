@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from va import files
+from va import bounded
 from va.data import features, prototypes, texttower
 from va.data.features import FeatureStore
 from va.data.prototypes import Prototypes
@@ -104,7 +104,7 @@ def read_texts(file: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     if file.suffix.lower() != ".toml":
         return read_lines(file, what="texts"), ()
-    data = files.read_toml(file, option="--texts")
+    data = bounded.read_toml(file, option="--texts")
     unknown = sorted(set(data) - {"texts", "templates"})
     if unknown:
         raise VAError(f"{file}: has no setting named '{unknown[0]}'", "Known settings: texts, templates.")
@@ -149,7 +149,7 @@ def _entries(value: Any, *, key: str, file: Path) -> tuple[str, ...]:
 
 def _read(file: Path, *, what: str) -> str:
     try:
-        return files.read_text(file, largest=files.LARGEST_TOML, encoding="utf-8-sig")
+        return bounded.read_text(file, largest=bounded.LARGEST_TOML, encoding="utf-8-sig")
     except OSError as error:
         raise VAError(f"{file}: cannot be read ({error.strerror})", f"Check the path given to --{what}.") from None
     except UnicodeDecodeError as error:

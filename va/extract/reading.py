@@ -9,7 +9,6 @@ one array: nothing that a broken decoder could send is ever executed by the pare
 import contextlib
 import json
 import math
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import tee
@@ -21,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
+from va import bounded
 from va.data import media, timeline
 from va.data.features import Kind, Source
 from va.errors import VAError
@@ -29,7 +28,7 @@ from va.extract import decode, spectrum
 from va.extract.config import ExtractConfig
 from va.extract.pictures import Pictures, Sees
 from va.extract.spectrum import Spectrum
-from va.extract.watch import Watch, limit_memory
+from va.extract.watch import Watch, confine
 
 _GROUP_BYTES: Final = 2 << 20
 """Inputs are sent in groups of about this size: fewer messages, still little memory in the queues."""
@@ -76,7 +75,7 @@ def receive(connection: Connection) -> tuple[dict[str, Any], NDArray[Any] | None
         EOFError: The other side has ended.
         ValueError: It is no such message.
     """
-    header = files.parse_json(connection.recv_bytes(_HEADER_BYTES))
+    header = bounded.parse_json(connection.recv_bytes(_HEADER_BYTES))
     if not isinstance(header, dict):
         raise ValueError("a header that is no object")
     if "shape" not in header:
@@ -100,12 +99,8 @@ def serve(connection: Connection, config: ExtractConfig, fronts: Sequence[Front]
         fronts: Of every encoder of the run.
         threads: Of the video decoder.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # sent to a whole process group; the parent decides what is finished
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     cv2.setNumThreads(1)
-    limit_memory(int(config.memory_gb * 1e9))
-    watch = Watch(stall_s=config.stall_s)
+    watch = confine(memory_bytes=int(config.memory_gb * 1e9), stall_s=config.stall_s)
     pictures = Pictures(config, threads=threads, watch=watch)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import torch
 
-from va import files
+from va import bounded, files
 from va.data import tuned
 from va.data.texttower import TowerContent
 from va.data.tuned import FOLDER, KINDS, Kind
@@ -109,7 +109,7 @@ def read(directory: Path) -> dict[str, Any]:
             "Write run: and the directory that 'va finetune' printed; one with a comma in it needs a --config file.",
         )
     hint = "Write run: and the directory of a finished run of 'va finetune'."
-    info = files.read_json(directory / "run.json", what="a finished run", hint=hint)
+    info = bounded.read_json(directory / "run.json", what="a finished run", hint=hint)
     identities = {kind: _identity(info, kind, directory) for kind in KINDS}
     if not any("tuned" in identity for identity in identities.values()):
         names = ",".join(str(identity["encoder"]) for identity in identities.values())

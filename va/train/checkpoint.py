@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from va import files
+from va import bounded, files
 from va.data import texttower
 from va.errors import VAError
 from va.model import layers
@@ -123,7 +123,7 @@ def require_whole(directory: Path) -> None:
     Raises:
         VAError: One is missing or damaged, or `run.json` is.
     """
-    kept = files.read_json(directory / "run.json", what="a finished run", hint=_AGAIN).get("files", {})
+    kept = bounded.read_json(directory / "run.json", what="a finished run", hint=_AGAIN).get("files", {})
     for name in _HASHED:
         if not isinstance(kept, dict) or name not in kept:
             continue
@@ -152,7 +152,7 @@ def load_run(directory: Path) -> Run:
     Raises:
         VAError: Not a run directory, unfinished, of another version, or with weights that do not fit or are damaged.
     """
-    info = files.read_json(directory / "run.json", what="a finished run", hint=_HINT)
+    info = bounded.read_json(directory / "run.json", what="a finished run", hint=_HINT)
     if info.get("schema") != SCHEMA:
         raise VAError(f"{directory}: has schema {info.get('schema')!r}, this version reads {SCHEMA}", _HINT)
     try:

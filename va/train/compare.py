@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from va import files, settings
+from va import bounded, settings
 from va.data import features, prototypes
 from va.data.features import FeatureStore, Kind
 from va.errors import VAError
@@ -191,7 +191,7 @@ def _difference(best: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, 
 
 
 def _score(directory: Path) -> float:
-    info = files.read_json(directory / "run.json", what="a finished run", hint="Remove its folder and run again.")
+    info = bounded.read_json(directory / "run.json", what="a finished run", hint="Remove its folder and run again.")
     return float(info["selection"]["ccc_mean"])
 
 

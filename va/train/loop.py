@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from va.data.corpus import Truth
-from va.data.windows import ClipSpan, WindowSet
+from va.data.layout import ClipSpan
+from va.data.windows import WindowSet
 from va.errors import VAError
 from va.evaluate import assemble, protocol
 from va.model import layers

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from va import files, settings
+from va import files, locks, settings
 from va.data.corpus import Truth
 from va.data.timeline import cells_in
 from va.data.tuned import read_folder
@@ -95,7 +95,7 @@ def train_group(group: list[Planned], *, at_once: int, epoch_done: EpochDone) ->
     with contextlib.ExitStack() as held:
         # Two processes would write in turns, and one that is killed would leave its own half in the other's run.
         for directory in sorted({one.directory for one in group}):
-            held.enter_context(files.alone(directory, doing="trained"))
+            held.enter_context(locks.alone(directory, doing="trained"))
         left = [one for one in group if not checkpoint.is_finished(one.directory)]  # another one may have finished some
         for start in range(0, len(left), at_once):
             failures |= _train_stack(left[start : start + at_once], pool, truths, epoch_done, texts)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict
 
-from va import files, settings
+from va import bounded, files, settings
 from va.errors import VAError
 from va.train.config import HeadSettings, SweepConfig, TrainConfig
 from va.train.seeds import Figure, mean_with_interval
@@ -181,10 +181,10 @@ def point_of(trial: TrainConfig) -> Point:
 
 def _read(directory: Path, trial: TrainConfig, place: dict[str, Any]) -> Scored:
     """Read what a finished run says about itself."""
-    info = files.read_json(directory / "run.json", what="a finished run", hint="Run the same command again.")
+    info = bounded.read_json(directory / "run.json", what="a finished run", hint="Run the same command again.")
     try:
         selection = info["selection"]
-        text = files.read_text(directory / "log.jsonl", largest=files.LARGEST_JSON)
+        text = bounded.read_text(directory / "log.jsonl", largest=bounded.LARGEST_JSON)
         log = [json.loads(line) for line in text.splitlines()]  # a loss may be NaN
         chosen = next(line for line in log if line["epoch"] == selection["epoch"])
         row = {

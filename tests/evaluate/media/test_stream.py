@@ -29,8 +29,9 @@ from va.data import corpus, features, media
 from va.data.corpus import Clip, Corpus, Truth
 from va.errors import VAError
 from va.evaluate.media import stream
+from va.evaluate.opening import Inputs
 from va.evaluate.pages.sentences import NO_REGIONS
-from va.evaluate.predict import Inputs, predict_clips
+from va.evaluate.predict import predict_clips
 from va.extract import decode, detect, faces, pipeline
 from va.extract.config import ExtractConfig
 from va.extract.detect import Face

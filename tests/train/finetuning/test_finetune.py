@@ -13,10 +13,10 @@ import torch
 from fine_run import Fine
 from torch import Tensor
 
-from va import files
+from va import files, locks
 from va.data.features import FeatureStore
 from va.errors import VAError
-from va.evaluate import predict, protocol
+from va.evaluate import opening, predict, protocol
 from va.extract import pipeline, tuned
 from va.extract.config import ExtractConfig
 from va.train import checkpoint, encoding
@@ -112,8 +112,8 @@ def test_step_0_sees_the_features_of_the_cached_run_and_gives_its_score(fine: Fi
     info = info_of(fine.run)
     assert [clip.id for clip in start.division.selection] == info["selection"]["clips"]
     assert [clip.id for clip in start.division.train] == info["train_clips"]
-    run, cached, _ = predict.open_split(fine.run, split="train", corpus=None, features_root=None)
-    found = predict.load_windows(run, cached, start.division.selection, device=CPU)
+    run, cached, _ = opening.open_split(fine.run, split="train", corpus=None, features_root=None)
+    found = opening.load_windows(run, cached, start.division.selection, device=CPU)
     for name in ("frames", "audio", "frame_valid", "audio_valid"):
         assert torch.equal(getattr(learner.pool, name), getattr(found, name)), name
     assert found.frames.count_nonzero() and not found.audio_valid[:-1].all()
@@ -166,8 +166,8 @@ def test_the_features_at_its_end_give_the_score_that_chose_its_epoch(fine: Fine,
     assert done.directory == whole, "a finished run is reused, and only its features are made"
     assert done.extracted is not None and done.extracted.written == 8
     info = info_of(whole)
-    run, cached, _ = predict.open_split(whole, split="train", corpus=None, features_root=None)
-    clips = predict.clips_named(cached, info["selection"]["clips"])
+    run, cached, _ = opening.open_split(whole, split="train", corpus=None, features_root=None)
+    clips = opening.clips_named(cached, info["selection"]["clips"])
     found = predict.predict_clips(run, cached, clips, device=CPU, fill="interpolate", label_shift_s=0.0)
     score = protocol.score_abaw(found.frames, resamples=1, seed=0)["ccc_mean"]["value"]
     assert score == pytest.approx(info["selection"]["ccc_mean"], abs=1e-9)
@@ -308,7 +308,7 @@ def test_one_process_fine_tunes_a_run(fine: Fine, tmp_path: Path) -> None:
     directory = fine.finetune(tmp_path, epochs=1, **FROZEN)
     (directory / "run.json").unlink()
     with (
-        files.alone(directory, doing="trained"),
+        locks.alone(directory, doing="trained"),
         pytest.raises(VAError, match="is being trained by another process"),
     ):
         fine.finetune(tmp_path, epochs=1, **FROZEN)

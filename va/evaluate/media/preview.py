@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import av
 
-from va import files
+from va import bounded
 from va.errors import VAError
 from va.evaluate.media import transcode
 from va.extract import process
-from va.extract.watch import Watch, limit_memory
+from va.extract.watch import confine
 
 _MEMORY_BYTES: Final = 2_000_000_000
 _STALL_S: Final = 60.0
@@ -76,7 +76,7 @@ def _listen(
     total = math.ceil(duration_s)
     while connection.poll(max(0.0, end - time.monotonic())):
         try:
-            message = files.parse_json(connection.recv_bytes(1 << 16))
+            message = bounded.parse_json(connection.recv_bytes(1 << 16))
             done_s, mime = int(message.get("done_s", 0)), message.get("mime")
         except (EOFError, OSError, ValueError, TypeError, AttributeError):
             child.join(10)
@@ -101,11 +101,7 @@ def _serve(
     connection: Connection, source: Path, copy: Path, duration_s: float, largest: float, bits_per_s: float | None
 ) -> None:
     """Look at a medium and convert it if need be; the main function of the child process."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # sent to a whole process group; the parent ends this process
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    limit_memory(_MEMORY_BYTES)
-    watch = Watch(stall_s=_STALL_S)
+    watch = confine(memory_bytes=_MEMORY_BYTES, stall_s=_STALL_S)
 
     def tell(**message: object) -> None:
         connection.send_bytes(json.dumps(message).encode())

@@ -7,23 +7,18 @@ Looks like an evaluation report and is made from the same parts (`va/evaluate/pa
 from collections.abc import Sequence
 from typing import Final
 
-from va.evaluate.pages import ablation_notes, markup
-from va.evaluate.pages.document import document
-from va.evaluate.pages.markup import number, text
+from va.evaluate.pages import ablation_notes
+from va.evaluate.pages.markup import number, row_head, scrolling_table, text
 from va.evaluate.pages.report import NAMES
-from va.evaluate.pages.sentences import demo_banner
 from va.evaluate.pages.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
     Axis,
     Item,
     difference_cells,
-    failed_trials,
     figure_cell,
     measured_on,
-    provenance,
-    row_head,
-    scrolling_table,
+    page,
 )
 from va.evaluate.pages.whiskers import signed
 
@@ -50,32 +45,17 @@ def render(results: Item) -> str:
     Returns:
         One HTML document that refers to nothing outside itself.
     """
-    corpus = results["corpus"]
-    facts = {
-        "corpus": corpus["name"] + (" (synthetic)" if corpus["synthetic"] else ""),
-        "split": results["split"],
-        "epochs chosen on": results["selected_on"],
-        "seeds": ", ".join(map(str, results["settings"]["seeds"])),
-        "created": results["created"],
-    }
-    title = f"Table {results['table']}, {SUBJECTS[results['table']]}, on {corpus['name']}"
-    parts = {
-        "title": text(title),
-        "facts": markup.terms(facts.items()),
-        "lead": text(ablation_notes.lead(results)),
-        "failed": failed_trials(results["failed"]),
-        "forms": "".join(_form(results, form) for form in _FORMS),
-        "differences": _differences(results),
-        "caveats": markup.terms(ablation_notes.caveats(results)),
-        "provenance": markup.terms(provenance(results)),
-    }
-    return document(
-        title=title,
-        styles=("report.css", "ablation.css"),
-        banner=demo_banner(is_demo=results["demo_encoders"], synthetic=results["corpus"]["synthetic"]),
-        content=markup.fill(markup.template("ablation.html"), parts),
-        data=None,
-        scripts=(),
+    return page(
+        results,
+        title=f"Table {results['table']}, {SUBJECTS[results['table']]}, on {results['corpus']['name']}",
+        subject="the paper's tables again",
+        facts={"split": results["split"], "epochs chosen on": results["selected_on"]},
+        lead=ablation_notes.lead(results),
+        tables="".join(_form(results, form) for form in _FORMS),
+        differences=_differences(results),
+        unsaid="What differs from the paper",
+        caveats=ablation_notes.caveats(results),
+        split_of_clips="",
     )
 
 
@@ -120,7 +100,7 @@ def _form(results: Item, form: str) -> str:
     return (
         f'<section aria-labelledby="{form}"><h2 id="{form}">{text(title)}</h2>'
         f'<p>{text(said)} {text(measured_on(rows, form))}</p><p class="muted">{text(reading)}</p>'
-        f"{scrolling_table(form, head, lines)}</section>"
+        f"{scrolling_table('ablation', form, head, lines)}</section>"
     )
 
 
@@ -151,7 +131,7 @@ def _differences(results: Item) -> str:
         '<p class="muted">Below it the 95% intervals over seeds and over clips, and the difference of each seed. '
         "Coloured: the interval over seeds leaves out 0. All differences share one row, so they do not count "
         "singly.</p>"
-        f"{scrolling_table('differences', head + '</tr>', lines)}"
+        f"{scrolling_table('ablation', 'differences', head + '</tr>', lines)}"
     )
 
 

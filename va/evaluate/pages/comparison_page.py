@@ -7,23 +7,17 @@ and `va/evaluate/row_scores.py` say what the results hold.
 from collections.abc import Mapping
 from typing import Any
 
-from va.evaluate.pages import markup
-from va.evaluate.pages.document import document
-from va.evaluate.pages.markup import text
+from va.evaluate.pages.markup import row_head, scrolling_table, text
 from va.evaluate.pages.report import NAMES
-from va.evaluate.pages.sentences import demo_banner
 from va.evaluate.pages.table_parts import (
     HEADLINE,
     PROTOCOL_NAMES,
     Axis,
     Item,
     difference_cells,
-    failed_trials,
     figure_cell,
     measured_on,
-    provenance,
-    row_head,
-    scrolling_table,
+    page,
 )
 
 
@@ -36,33 +30,22 @@ def render(results: Item) -> str:
     Returns:
         One HTML document that refers to nothing outside itself.
     """
-    corpus, settings = results["corpus"], results["settings"]
     facts = {
-        "corpus": corpus["name"] + (" (synthetic)" if corpus["synthetic"] else ""),
         "ranked on": results["selected_on"],
         "reported": results["split"],
-        "head": _head_of(settings),
-        "seeds": ", ".join(map(str, settings["seeds"])),
-        "created": results["created"],
+        "head": _head_of(results["settings"]),
     }
-    title = f"Encoders compared on {corpus['name']}"
-    parts = {
-        "title": text(title),
-        "facts": markup.terms(facts.items()),
-        "lead": text(lead(results)),
-        "failed": failed_trials(results["failed"]),
-        "ranking": _ranking(results),
-        "differences": _differences(results),
-        "caveats": markup.terms(_caveats(results)),
-        "provenance": markup.terms(provenance(results)),
-    }
-    return document(
-        title=title,
-        styles=("report.css", "ablation.css"),
-        banner=demo_banner(is_demo=results["demo_encoders"], synthetic=results["corpus"]["synthetic"]),
-        content=markup.fill(markup.template("comparison.html"), parts),
-        data=None,
-        scripts=(),
+    return page(
+        results,
+        title=f"Encoders compared on {results['corpus']['name']}",
+        subject="encoders compared",
+        facts=facts,
+        lead=lead(results),
+        tables=_ranking(results),
+        differences=_differences(results),
+        unsaid="What this comparison does not say",
+        caveats=_caveats(results),
+        split_of_clips=", on the reported split",
     )
 
 
@@ -130,8 +113,9 @@ def _ranking(results: Item) -> str:
     if len(settings["seeds"]) == 1:
         reading = "CCC of one seed, so there is no interval over seeds; the reported mean's is over clips."
     return (
+        '<section aria-labelledby="ranking"><h2 id="ranking">Ranking</h2>'
         f'<p>{text(measured_on(rows, form))}</p><p class="muted">{text(reading)}</p>'
-        f"{scrolling_table('ranking', head, lines)}"
+        f"{scrolling_table('ablation', 'ranking', head, lines)}</section>"
     )
 
 
@@ -170,7 +154,7 @@ def _differences(results: Item) -> str:
         "(and over clips, on the reported split), and the difference of each seed. Coloured: the interval over seeds "
         "leaves out 0. All differences share the row that came first, so they do not count singly, and being first it "
         "was lucky at least in part.</p>"
-        f"{scrolling_table('differences', head + '</tr>', lines)}"
+        f"{scrolling_table('ablation', 'differences', head + '</tr>', lines)}"
     )
 
 

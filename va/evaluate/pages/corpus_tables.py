@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.markup import number, scrolling_table, text
 from va.evaluate.pages.report_tables import share
-from va.evaluate.pages.table_parts import scrolling_table
 
 Item = Mapping[str, Any]
 """A part of an overview."""
@@ -125,7 +124,7 @@ def as_html(heading: str, table: Table) -> str:
         f'<tr><th scope="row">{text(row[0])}</th>' + "".join(f"<td>{text(cell)}</td>" for cell in row[1:]) + "</tr>"
         for row in rows
     ]
-    return scrolling_table(heading, head, lines)
+    return scrolling_table("ablation", heading, head, lines)
 
 
 def _split_row(name: str, split: Item) -> tuple[str, ...]:

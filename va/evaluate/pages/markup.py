@@ -49,6 +49,33 @@ def terms(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join(f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in pairs)
 
 
+def row_head(name: str, note: str) -> str:
+    """Write a row's name and, below it, what it is.
+
+    Args:
+        name: Unescaped.
+        note: Likewise; "" for nothing.
+    """
+    under = f'<span class="row-note">{text(note)}</span>' if note else ""
+    return f'<th scope="row">{text(name)}{under}</th>'
+
+
+def scrolling_table(kind: str, heading: str, head: str, *bodies: Iterable[str]) -> str:
+    """Put rows into a table that scrolls sideways where the page is narrow.
+
+    Args:
+        kind: Its class.
+        heading: The id of the heading that names it.
+        head: Final HTML of its head.
+        bodies: Final HTML of its rows, group by group.
+    """
+    groups = "".join(f"<tbody>{''.join(body)}</tbody>" for body in bodies)
+    return (
+        f'<div class="scroll" role="region" aria-labelledby="{heading}" tabindex="0"><table class="{kind}" '
+        f'aria-labelledby="{heading}"><thead>{head}</thead>{groups}</table></div>'
+    )
+
+
 def plain(value: object) -> object:
     """Reduce a value to what strict JSON holds: arrays and tuples become lists, NaN and infinity null.
 

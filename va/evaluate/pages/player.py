@@ -165,15 +165,12 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
     """
     from plotly.offline import get_plotlyjs
 
-    scripts = {"plotly": str(get_plotlyjs()), "script": markup.template("player.js")}
+    bundle, script = str(get_plotlyjs()), markup.template("player.js")
     has_regions = data["regions"] is not None
     notes = [ZERO_SHOT] * (data["source"] == "zero-shot") + [NO_REGIONS] * (not has_regions) + list(notes)
     allowed = None if medium is None else "blob:" if medium.inside else "'self' file:"
     filled = {
-        "policy": markup.policy(scripts.values(), media=allowed),
         "title": text(data["title"]),
-        "style": markup.template("report.css") + markup.template("player.css"),
-        "banner": f'<div class="banner" role="note"><p>{text(DEMO_BANNER)}</p></div>' if data["is_demo"] else "",
         "facts": markup.terms(parts.facts(data)),
         "notes": f'<ul class="notes">{"".join(f"<li>{text(note)}</li>" for note in notes)}</ul>' if notes else "",
         "stage": parts.stage(data, has_video=medium is not None),
@@ -193,14 +190,24 @@ def render(data: PlayerData, *, medium: _Medium | None, notes: Sequence[str]) ->
         "means": parts.means(data),
         "terms": markup.terms(parts.terms(data)),
         "provenance": markup.terms(data["provenance"]),
-        "footer": text(f"Written by va {__version__}. It {_LOADS[medium is not None and medium.inside is None]}."),
-        "data": markup.script_json(_json(data, medium)),
-        **scripts,
     }
-    head, tail = markup.template("player.html").split("{{video}}")
-    return markup.fill(head, filled), markup.fill(tail, filled)
+    moved = markup.script_json(_json(data, medium))
+    around = {
+        "policy": markup.policy((bundle, script), media=allowed),
+        "title": filled["title"],
+        "style": markup.template("report.css") + markup.template("player.css"),
+        "banner": f'<div class="banner" role="note"><p>{text(DEMO_BANNER)}</p></div>' if data["is_demo"] else "",
+        "content": markup.fill(markup.template("player.html"), filled),
+        "footer": text(f"Written by va {__version__}. It {_LOADS[medium is not None and medium.inside is None]}."),
+        "scripts": f'<script type="application/json" id="player-data">{moved}</script>\n'
+        f"{_VIDEO}</script>\n<script>{bundle}</script>\n<script>{script}</script>",
+    }
+    # Nothing before it holds a tag that is not ours.
+    head, video, tail = markup.fill(markup.template("page.html"), around).partition(_VIDEO)
+    return head + video, tail
 
 
+_VIDEO: Final = '<script type="application/octet-stream" id="player-video">'
 _LOADS: Final = ("asks the network for nothing", "loads nothing but the video beside it")
 _EMPTY_PLANE: Final = '<path class="axes" d="M-100 -100H100V100H-100Z"/>'
 _LIKELIEST: Final = '<div class="likeliest"><dt>Likeliest region</dt><dd>\N{EN DASH}</dd></div>'

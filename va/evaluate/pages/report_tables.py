@@ -1,12 +1,12 @@
 """The tables of an evaluation report: everything that can be read without a script."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from va.evaluate.figures import ClipTrack, Comparison, Published, ReportFigures, Robustness, Row, Smoothing, Smoothness
 from va.evaluate.pages import whiskers
-from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.markup import number, row_head, scrolling_table, text
 from va.evaluate.pages.report_charts import COLUMNS
 from va.evaluate.pages.whiskers import signed
 from va.evaluate.protocol import Figure, Score
@@ -68,12 +68,12 @@ def models(rows: Sequence[Row], *, every_frame: bool) -> str:
         for row in (row for row in rows if row["kind"] in kinds):
             kind = ' class="own"' if row["kind"] == "run" else ""
             lines.append(
-                f"<tr{kind}>{_head(row['name'], row['note'])}{_scores(row['abaw'])}"
+                f"<tr{kind}>{row_head(row['name'], row['note'])}{_scores(row['abaw'])}"
                 f"<td>{axis.draw(row['abaw']['ccc_mean'])}</td>{_scores(row['paper'])}</tr>"
             )
         if lines:
             group = f'<tr class="group"><th scope="rowgroup" colspan="8">{title}</th></tr>'
-            bodies.append(f"<tbody>{group}{''.join(lines)}</tbody>")
+            bodies.append([group, *lines])
     columns = _columns(3, 2)
     counted = "every labelled frame" if every_frame else "labelled frames with a prediction of their own"
     head = (
@@ -82,7 +82,7 @@ def models(rows: Sequence[Row], *, every_frame: bool) -> str:
         f'<th scope="col" rowspan="2">ABAW mean {axis.labels()}</th>'
         f'<th scope="colgroup" colspan="3" class="split">Paper: window ends</th></tr><tr>{columns}</tr>'
     )
-    return _table("models", "comparison", head, "".join(bodies))
+    return scrolling_table("models", "comparison", head, *bodies)
 
 
 def published(found: Sequence[Published], *, comparable: bool) -> str:
@@ -104,9 +104,9 @@ def published(found: Sequence[Published], *, comparable: bool) -> str:
         quoted = [row[name] for name in NAMES]
         written = ['<span class="muted">not said</span>' if value is None else number(value) for value in quoted]
         cells = "".join(f"<td>{value}</td>" for value in written)
-        lines.append(f"<tr>{_head(row['name'], row['note'])}{cells}</tr>")
+        lines.append(f"<tr>{row_head(row['name'], row['note'])}{cells}</tr>")
     names = "".join(f'<th scope="col">{name}</th>' for name in ("Source", "Valence", "Arousal", "Mean"))
-    table = _table("even", "published", f"<tr>{names}</tr>", _body(lines))
+    table = scrolling_table("even", "published", f"<tr>{names}</tr>", lines)
     return (
         '<div class="quoted"><h3 id="published">Published for Aff-Wild2: quoted, not verified here</h3>'
         f'<p class="muted">CCC as others have published it. {warning}</p>{table}</div>'
@@ -149,9 +149,9 @@ def comparisons(found: Sequence[Comparison]) -> str:
     lines = []
     for row in found:
         cells = "".join(_difference(row[name], axis) for name in NAMES)
-        lines.append(f"<tr>{_head(row['name'], row['run'])}{cells}</tr>")
+        lines.append(f"<tr>{row_head(row['name'], row['run'])}{cells}</tr>")
     names = "".join(f'<th scope="col">{name.capitalize()} {axis.labels()}</th>' for name in AXES)
-    table = _table("even", "differences", f'<tr><th scope="col">This run minus</th>{names}</tr>', _body(lines))
+    table = scrolling_table("even", "differences", f'<tr><th scope="col">This run minus</th>{names}</tr>', lines)
     sentences = "".join(f"<li>{text(row['sentence'])}</li>" for row in found)
     return (
         '<section aria-labelledby="differences"><h2 id="differences">Against other runs</h2>'
@@ -187,14 +187,14 @@ def smoothness(found: Sequence[Smoothness]) -> str:
     lines = []
     for row in found:
         moved = (row["tv_valence"], row["tv_arousal"], row["jerk_valence"], row["jerk_arousal"])
-        lines.append(_head(row["name"], "") + "".join(f"<td>{_digits(value)}</td>" for value in moved))
+        lines.append(row_head(row["name"], "") + "".join(f"<td>{_digits(value)}</td>" for value in moved))
     head = (
         '<tr><th scope="col" rowspan="2">Series</th>'
         '<th scope="colgroup" colspan="2" class="split">Total variation (1/s)</th>'
         '<th scope="colgroup" colspan="2" class="split">Jerk (1/s³)</th></tr>'
         f"<tr>{_columns(2, 2)}</tr>"
     )
-    return _table("even", "smoothness", head, _body(f"<tr>{line}</tr>" for line in lines))
+    return scrolling_table("even", "smoothness", head, (f"<tr>{line}</tr>" for line in lines))
 
 
 def robustness(found: Sequence[Robustness]) -> str:
@@ -205,7 +205,7 @@ def robustness(found: Sequence[Robustness]) -> str:
     """
     axis = whiskers.differences(row["change"] for row in found)
     lines = [
-        f"<tr>{_head(row['name'], row['note'])}{_scores(row['abaw'])}"
+        f"<tr>{row_head(row['name'], row['note'])}{_scores(row['abaw'])}"
         f'<td class="split">{figure(row["change"], form=signed)}</td>'
         f"<td{_clear(row['change'])}>{axis.draw(row['change'])}</td></tr>"
         for row in found
@@ -215,7 +215,7 @@ def robustness(found: Sequence[Robustness]) -> str:
         '<th scope="col" rowspan="2" class="split">Change of mean</th>'
         f'<th scope="col" rowspan="2">{axis.labels()}</th></tr><tr>{_columns(3, 1)}</tr>'
     )
-    return _table("even", "robustness", head, _body(lines))
+    return scrolling_table("even", "robustness", head, lines)
 
 
 def metrics(figures: ReportFigures) -> str:
@@ -240,7 +240,7 @@ def metrics(figures: ReportFigures) -> str:
             lines.append(f'<tr><th scope="row">{text(words)}</th>{cells}</tr>')
         groups = "".join(f'<th scope="colgroup" colspan="3" class="split">{kind.capitalize()}</th>' for kind in series)
         head = f'<tr><th scope="col" rowspan="2">Metric</th>{groups}</tr><tr>{_columns(3, len(series))}</tr>'
-        tables.append(f'<h3 id="{key}">{title}</h3>{_table("even", key, head, _body(lines))}')
+        tables.append(f'<h3 id="{key}">{title}</h3>{scrolling_table("even", key, head, lines)}')
     return "".join(tables)
 
 
@@ -280,19 +280,3 @@ def _columns(count: int, groups: int) -> str:
     first, *others = [name.capitalize() for name in AXES[:count]]
     group = f'<th scope="col" class="split">{first}</th>' + "".join(f'<th scope="col">{name}</th>' for name in others)
     return group * groups
-
-
-def _head(name: str, note: str) -> str:
-    under = f'<span class="row-note">{text(note)}</span>' if note else ""
-    return f'<th scope="row">{text(name)}{under}</th>'
-
-
-def _body(lines: Iterable[str]) -> str:
-    return f"<tbody>{''.join(lines)}</tbody>"
-
-
-def _table(kind: str, heading: str, head: str, bodies: str) -> str:
-    return (
-        f'<div class="scroll" role="region" aria-labelledby="{heading}" tabindex="0"><table class="{kind}" '
-        f'aria-labelledby="{heading}"><thead>{head}</thead>{bodies}</table></div>'
-    )

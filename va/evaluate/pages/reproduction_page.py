@@ -10,10 +10,10 @@ from urllib.parse import quote
 from va.evaluate.pages import markup
 from va.evaluate.pages.ablation_page import SUBJECTS
 from va.evaluate.pages.document import document
-from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.markup import number, row_head, scrolling_table, text
 from va.evaluate.pages.report import NAMES
 from va.evaluate.pages.sentences import demo_banner
-from va.evaluate.pages.table_parts import Item, between, figure_cell, row_head, scrolling_table
+from va.evaluate.pages.table_parts import Item, between, figure_cell
 
 _COLUMNS: Final = (("end", "paper"), ("frames", "abaw"))
 """Form and protocol of each column of ours, in the order of settled 12."""
@@ -96,7 +96,8 @@ def _table(table: Item) -> str:
         f'<section aria-labelledby="{heading}"><h2 id="{heading}">Table {table["table"]}: '
         f"{text(SUBJECTS[table['table']])}</h2>"
         f"<p>Mean CCC over seeds, with its 95% intervals. Valence, arousal, differences and what differs from the "
-        f"paper: {_link(table['page'], 'the whole table')}.</p>{scrolling_table(heading, head, lines)}</section>"
+        f"paper: {_link(table['page'], 'the whole table')}.</p>"
+        f"{scrolling_table('ablation', heading, head, lines)}</section>"
     )
 
 
@@ -121,7 +122,7 @@ def _own(own: list[Item]) -> str:
         '<tr><th scope="col">Run</th><th scope="col" class="split">Valence</th><th scope="col">Arousal</th>'
         '<th scope="col">Mean</th><th scope="col">95% over clips</th><th scope="col" class="split">Page</th></tr>'
     )
-    return scrolling_table("own", head, lines)
+    return scrolling_table("ablation", "own", head, lines)
 
 
 def _submission(submission: Item | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from va.evaluate.pages import whiskers
-from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.markup import number, row_head, scrolling_table, text
 from va.evaluate.pages.whiskers import signed
 
 Item = Mapping[str, Any]
@@ -86,11 +86,11 @@ def ranking(results: Item) -> str:
         valence, arousal = (f"<td>{_figure(figure)}</td>" for figure in parts)
         count = f"{len(cell['seeds'])}" + (f" of {seeds}" if len(cell["seeds"]) < seeds else "")
         rows.append(
-            f"<tr>{_head(describe(cell), note)}<td>{_figure(mean)}</td><td>{axis.draw(mean)}</td>"
+            f"<tr>{row_head(describe(cell), note)}<td>{_figure(mean)}</td><td>{axis.draw(mean)}</td>"
             f"{valence}{arousal}<td>{count}</td></tr>"
         )
     head = ("Cell", "CCC mean", axis.labels(), "Valence", "Arousal", "Seeds")
-    return _table("sweep", "ranking", head, rows)
+    return scrolling_table("sweep", "ranking", _columns(head), rows)
 
 
 def pairs(results: Item) -> str:
@@ -137,7 +137,7 @@ def published(results: Item) -> str:
             if is_published(cell, row):
                 theirs = "".join(f"<td>{number(row[name], 4)}</td>" for name in _NAMES)
                 own = "".join(f"<td>{_figure(figure)}</td>" for figure in scores(cell))
-                rows.append(f"<tr>{_head(describe(cell), tuning(cell))}{theirs}{own}</tr>")
+                rows.append(f"<tr>{row_head(describe(cell), tuning(cell))}{theirs}{own}</tr>")
     if len(results["published"]) == 2:
         rows += _published_differences(results)
     here = text(f"Here: {results['ranked_on']['split']} of {results['corpus']['name']}")
@@ -150,9 +150,7 @@ def published(results: Item) -> str:
         "<p>The published figures are quoted, not verified here. They are of Aff-Wild2, on a split and by a protocol "
         "that the paper does not name, without repeats; ours are of other clips, by the abaw protocol, over seeds. "
         f"Compare the order of the rows, never a figure on the left with one on the right.{ours}</p>"
-        '<div class="scroll" role="region" aria-labelledby="published" tabindex="0">'
-        f'<table class="sweep even" aria-labelledby="published"><thead>{groups}<tr>{names}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        + scrolling_table("sweep even", "published", f"{groups}<tr>{names}</tr>", rows)
     )
 
 
@@ -208,16 +206,8 @@ def _figure(figure: Item, form: Callable[[float], str] = number) -> str:
     return f'<span class="number">{form(figure["value"])}</span><span class="interval">{between}</span>'
 
 
-def _head(name: str, note: str) -> str:
-    return f'<th scope="row">{text(name)}<span class="row-note">{text(note)}</span></th>'
-
-
-def _table(kind: str, heading: str, head: Sequence[str], rows: Sequence[str]) -> str:
-    names = "".join(f'<th scope="col">{name}</th>' for name in head)
-    return (
-        f'<div class="scroll" role="region" aria-labelledby="{heading}" tabindex="0"><table class="{kind}" '
-        f'aria-labelledby="{heading}"><thead><tr>{names}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
+def _columns(names: Sequence[str]) -> str:
+    return "<tr>" + "".join(f'<th scope="col">{name}</th>' for name in names) + "</tr>"
 
 
 def _excludes_zero(figure: Item) -> bool:
@@ -232,7 +222,7 @@ def _pair_table(heading: str, rows: Sequence[Item]) -> str:
         seeds = ", ".join(f"{signed(value)} (seed {seed})" for seed, value in row["by_seed"].items())
         kind = ' class="clear"' if _excludes_zero(figure) else ""
         lines.append(
-            f"<tr{kind}>{_head(describe(row['cell']), tuning(row['cell']))}<td>{_figure(figure, signed)}</td>"
+            f"<tr{kind}>{row_head(describe(row['cell']), tuning(row['cell']))}<td>{_figure(figure, signed)}</td>"
             f'<td>{axis.draw(figure)}</td><td class="each">{text(seeds)}</td></tr>'
         )
     clear = sum(_excludes_zero(row["difference"]) for row in rows)
@@ -244,7 +234,7 @@ def _pair_table(heading: str, rows: Sequence[Item]) -> str:
             f"share {'what they are compared with' if alike else 'their seeds'}, so they do not count singly."
         )
     head = ("Cell", "Difference in CCC mean", axis.labels(), "Each seed")
-    return f'<p class="muted">{text(said)}</p>' + _table("sweep even", heading, head, lines)
+    return f'<p class="muted">{text(said)}</p>' + scrolling_table("sweep even", heading, _columns(head), lines)
 
 
 def _published_differences(results: Item) -> list[str]:
@@ -256,7 +246,7 @@ def _published_differences(results: Item) -> list[str]:
             theirs = "".join(f"<td>{text(_four(second[name] - first[name]))}</td>" for name in _NAMES)
             name = f"{describe(second)} minus {describe(first)}"
             rows.append(
-                f"<tr>{_head(name, tuning(row['cell']))}{theirs}<td></td><td></td>"
+                f"<tr>{row_head(name, tuning(row['cell']))}{theirs}<td></td><td></td>"
                 f"<td>{_figure(row['difference'], signed)}</td></tr>"
             )
     return rows

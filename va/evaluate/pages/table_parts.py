@@ -3,11 +3,13 @@
 `va/evaluate/pages/ablation_page.py` and `va/evaluate/pages/comparison_page.py` put them together.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from va.evaluate.pages import whiskers
+from va.evaluate.pages import markup, whiskers
+from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, text
+from va.evaluate.pages.sentences import demo_banner
 from va.evaluate.pages.whiskers import signed
 
 Item = Mapping[str, Any]
@@ -19,6 +21,63 @@ HEADLINE: Final = {"end": "paper", "frames": "abaw"}
 PROTOCOL_NAMES: Final = {"abaw": "ABAW", "paper": "Paper"}
 _DRAWN: Final = (5.0, 165.0)
 _LABEL_WIDTH: Final = 45.0
+
+
+def page(
+    results: Item,
+    *,
+    title: str,
+    subject: str,
+    facts: Mapping[str, str],
+    lead: str,
+    tables: str,
+    differences: str,
+    unsaid: str,
+    caveats: Iterable[tuple[str, str]],
+    split_of_clips: str,
+) -> str:
+    """Make a whole page.
+
+    Args:
+        results: What `results.json` holds.
+        title: Unescaped, as everything here but tables and differences.
+        subject: What kind of page it is.
+        facts: Below the title, beside corpus, seeds and time.
+        lead: What to know before the tables.
+        tables: Final HTML of sections.
+        differences: Final HTML inside a section.
+        unsaid: What the caveats are called.
+        caveats: Terms and descriptions.
+        split_of_clips: Added to what the interval over clips is of.
+    """
+    corpus = results["corpus"]
+    around = {
+        "corpus": corpus["name"] + (" (synthetic)" if corpus["synthetic"] else ""),
+        **facts,
+        "seeds": ", ".join(map(str, results["settings"]["seeds"])),
+        "created": results["created"],
+    }
+    parts = {
+        "title": text(title),
+        "subject": text(subject),
+        "facts": markup.terms(around.items()),
+        "lead": text(lead),
+        "failed": _failed_trials(results["failed"]),
+        "tables": tables,
+        "differences": differences,
+        "unsaid": text(unsaid),
+        "caveats": markup.terms(caveats),
+        "split_of_clips": text(split_of_clips),
+        "provenance": markup.terms(_provenance(results)),
+    }
+    return document(
+        title=title,
+        styles=("report.css", "ablation.css"),
+        banner=demo_banner(is_demo=results["demo_encoders"], synthetic=corpus["synthetic"]),
+        content=markup.fill(markup.template("rows.html"), parts),
+        data=None,
+        scripts=(),
+    )
 
 
 def between(bounds: Sequence[float] | None, *, form: Callable[[float], str] = number) -> str:
@@ -103,25 +162,6 @@ def figure_cell(figure: Item, *, with_clips: bool, form: Callable[[float], str] 
     return said
 
 
-def row_head(name: str, note: str) -> str:
-    """Write a row's name, and what it is below it."""
-    return f'<th scope="row">{text(name)}<span class="row-note">{text(note)}</span></th>'
-
-
-def scrolling_table(heading: str, head: str, lines: Sequence[str]) -> str:
-    """Put rows into a table that scrolls sideways where the page is narrow.
-
-    Args:
-        heading: The id of the heading that names it.
-        head: Markup of its head.
-        lines: Markup of its rows.
-    """
-    return (
-        f'<div class="scroll" role="region" aria-labelledby="{heading}" tabindex="0"><table class="ablation" '
-        f'aria-labelledby="{heading}"><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table></div>'
-    )
-
-
 def difference_cells(one: Item | None, axis: Axis) -> str:
     """Write a difference, and draw it with each seed's own below; coloured where the interval over seeds leaves out 0.
 
@@ -151,7 +191,7 @@ def measured_on(rows: Sequence[Item], form: str) -> str:
     return f"Measured on {measured['num_frames']:,} {kind} of {measured['num_clips']:,} clips."
 
 
-def failed_trials(failed: Sequence[Item]) -> str:
+def _failed_trials(failed: Sequence[Item]) -> str:
     """The trials that did not finish, if any."""
     if not failed:
         return ""
@@ -167,7 +207,7 @@ def failed_trials(failed: Sequence[Item]) -> str:
     )
 
 
-def provenance(results: Item) -> list[tuple[str, str]]:
+def _provenance(results: Item) -> list[tuple[str, str]]:
     """List what the figures were made of: corpus, features, every trial, settings and versions."""
     corpus = results["corpus"]
     pairs = [

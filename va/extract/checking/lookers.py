@@ -1,18 +1,15 @@
-"""Checking processes, seen from the parent: each looks at one medium at a time, and is replaced when it dies."""
+"""What checking processes are asked, and what they say, seen from the parent."""
 
-import json
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Final, cast
 
+from numpy.typing import NDArray
+
 from va.data.findings import SEVERITIES, Severity
-from va.extract import process
+from va.extract import asking
 from va.extract.checking import opening
-from va.extract.reading import receive, send
 
 _MOST_PROBLEMS: Final = 1000
 
@@ -71,85 +68,28 @@ def look_at(
     Returns:
         For each look in turn what was seen; a medium that ends its process says so.
     """
-    processes = max(1, min(processes, len(looks)))
-    pool = _Pool(processes, stall_s=stall_s, memory_gb=memory_gb, deep=deep)
-    threads = ThreadPoolExecutor(processes)
-    progress(0, len(looks), "")
-    try:
-        futures: dict[Future[Seen], Look] = {threads.submit(pool.look, one): one for one in looks}
-        left = set(futures)
-        while left:
-            done, left = wait(left, return_when=FIRST_COMPLETED)
-            last = futures[next(iter(done))].media.name
-            progress(len(looks) - len(left), len(looks), last)
-        return [future.result() for future in futures]
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
-        pool.kill()
-        threads.shutdown(wait=True)
-        pool.close()
+    answers = asking.ask_all(
+        [{"media": str(one.media), "hash": one.hash, "crops": str(one.crops) if one.crops else None} for one in looks],
+        serve=opening.serve,
+        arguments=(stall_s, memory_gb, deep),
+        processes=processes,
+        stall_s=stall_s,
+        understand=_seen,
+        progress=progress,
+    )
+    return [
+        _lost(one.media, answer) if isinstance(answer, str) else answer
+        for one, answer in zip(looks, answers, strict=True)
+    ]
 
 
-class _Pool:
-    """Processes that wait for something to look at."""
-
-    def __init__(self, count: int, *, stall_s: float, memory_gb: float, deep: bool) -> None:
-        self._arguments = (stall_s, memory_gb, deep)
-        self._stall_s = stall_s
-        self._closing = False
-        self._all: list[tuple[Any, Any]] = []
-        self._idle: SimpleQueue[tuple[Any, Any] | None] = SimpleQueue()
-        for _ in range(count):
-            self._idle.put(None)  # started when first needed
-
-    def look(self, one: Look) -> Seen:
-        """Ask an idle process, in the calling thread."""
-        looker = self._idle.get()
-        try:
-            if looker is None:
-                looker = process.start(opening.serve, *self._arguments)
-                self._all.append(looker)
-                if self._closing:
-                    looker[1].kill()
-            connection, running = looker
-            try:
-                send(
-                    connection,
-                    {"media": str(one.media), "hash": one.hash, "crops": str(one.crops) if one.crops else None},
-                )
-                return _seen(receive(connection)[0])
-            except (EOFError, OSError):
-                said = process.obituary(running, stall_s=self._stall_s)
-            except (KeyError, TypeError, ValueError, multiprocessing.ProcessError, json.JSONDecodeError) as error:
-                said = f"its checking process sent {error}"
-            _end(looker)
-            looker = None
-            do = "Play the file in a video player; re-encode it, or leave the clip out."
-            problem: tuple[Severity, str, str, str, str] = ("error", "medium-unreadable", str(one.media), said, do)
-            return Seen(frames=None, duration_s=None, digest=None, problems=(problem,))
-        finally:
-            self._idle.put(looker)
-
-    def kill(self) -> None:
-        """End all processes, whatever they are doing."""
-        self._closing = True
-        for _, running in self._all:
-            running.kill()
-
-    def close(self) -> None:
-        """Close what is left of them, once no thread uses them."""
-        for looker in self._all:
-            _end(looker)
+def _lost(media: Path, said: str) -> Seen:
+    do = "Play the file in a video player; re-encode it, or leave the clip out."
+    problem: tuple[Severity, str, str, str, str] = ("error", "medium-unreadable", str(media), said, do)
+    return Seen(frames=None, duration_s=None, digest=None, problems=(problem,))
 
 
-def _end(looker: tuple[Any, Any]) -> None:
-    connection, running = looker
-    running.kill()
-    running.join()
-    connection.close()
-
-
-def _seen(answer: dict[str, Any]) -> Seen:
+def _seen(answer: dict[str, Any], _: NDArray[Any] | None = None) -> Seen:
     """Take an answer apart without trusting it.
 
     Raises:

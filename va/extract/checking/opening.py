@@ -6,7 +6,6 @@ and costs its medium only. Answers are JSON.
 
 import contextlib
 import re
-import signal
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -21,7 +20,7 @@ from va.data import media, showing
 from va.errors import VAError
 from va.extract import decode
 from va.extract.reading import receive, send
-from va.extract.watch import Watch, limit_memory
+from va.extract.watch import confine
 
 _PICTURES: Final = 5
 """Pictures that are decoded at each place."""
@@ -51,12 +50,8 @@ def serve(connection: Connection, stall_s: float, memory_gb: float, deep: bool) 
         memory_gb: Memory that a medium may take.
         deep: Decode every picture and all sound, and read every crop's header.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    limit_memory(int(memory_gb * 1e9))
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # its size is told like others
-    watch = Watch(stall_s=stall_s)
+    watch = confine(memory_bytes=int(memory_gb * 1e9), stall_s=stall_s)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             wanted, _ = receive(connection)

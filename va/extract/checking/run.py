@@ -1,20 +1,20 @@
-"""One check from its settings to its findings, and what `--fix` decides of them."""
+"""One check, from its settings to its findings; `deciding.py` has what `--fix` makes of them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from va import cores, files
+from va import bounded, cores
 from va.data import corpus as manifest
 from va.data import findings as found
 from va.data.check_config import CheckConfig
-from va.data.corpus import Corpus, Truth
+from va.data.corpus import Corpus
 from va.data.decisions import Decision
 from va.data.findings import Finding
 from va.errors import VAError
-from va.extract.checking import leaks, lookers
+from va.extract.checking import deciding, leaks, lookers
 from va.extract.checking.lookers import Look, Seen
 from va.extract.checking.subjects import Subject, annotation_files, of_corpus, of_tree
 from va.extract.checking.texts import Texts, is_usual, lengths, overhang
@@ -108,10 +108,10 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
     ends = {one.clip for one in corpus.decisions if one.do == "labels-until"} if corpus else set[str]()
     _look(subjects, config, labels, findings, progress, ends=ends)
     findings += leaks.identities(subjects)
-    checked = found.ordered(_settled(findings, corpus.decisions if corpus else ()))
+    checked = found.ordered(deciding.settled(findings, corpus.decisions if corpus else ()))
     decided: tuple[Decision, ...] = ()
     if corpus is not None and config.fix:
-        decided = _decide(corpus, checked, labels.again)
+        decided = deciding.decide(corpus, checked, labels.again)
     if config.out is not None:
         found.write_csv(config.out / "findings.csv", checked)
     return Checked(
@@ -121,7 +121,7 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
         findings=checked,
         decided=decided,
         standing=corpus.decisions if corpus else (),
-        decidable=len(_decidable(checked)) if corpus and not config.fix else 0,
+        decidable=len(deciding.decidable(checked)) if corpus and not config.fix else 0,
     )
 
 
@@ -149,7 +149,7 @@ def is_manifest(path: Path) -> bool:
 
 def media_root(corpus: Corpus) -> Path:
     """Give the folder that holds all media of a corpus."""
-    data = files.read_json(corpus.path, what="a corpus manifest", hint="Make it again.")
+    data = bounded.read_json(corpus.path, what="a corpus manifest", hint="Make it again.")
     return (corpus.path.parent / str(data["media_root"])).absolute()
 
 
@@ -265,40 +265,3 @@ def _strangers(crops: Path, clips: set[str]) -> list[Finding]:
     what = f"holds {len(names)} folders of no clip, e.g. {', '.join(names[:3])}"
     do = "Nothing, if they are of other splits; else rename them like their clips."
     return [Finding(severity="note", kind="crops-of-no-clip", file=str(crops), what=what, do=do)]
-
-
-def _settled(findings: Iterable[Finding], standing: Sequence[Decision]) -> Iterator[Finding]:
-    """Turn findings that were decided before into notes; labels that differ did so after they were read again."""
-    decided = {(one.clip, one.do) for one in standing}
-    for one in findings:
-        if one.kind != "labels-differ" and one.fix is not None and (one.clip, one.fix.do) in decided:
-            yield dataclasses.replace(one, severity="note", do="Nothing: the manifest's decisions see to it.")
-        else:
-            yield one
-
-
-def _decidable(findings: Sequence[Finding]) -> dict[tuple[str, str], Decision]:
-    """Give what can be decided, by clip and what is done; of a clip that is left out, nothing else."""
-    new: dict[tuple[str, str], Decision] = {}
-    for one in findings:
-        if one.fix is not None and one.severity != "note":
-            new.setdefault((one.clip, one.fix.do), one.fix)
-    dropped = {clip for clip, do in new if do == "drop"}
-    return {key: one for key, one in new.items() if one.do == "drop" or one.clip not in dropped}
-
-
-def _decide(corpus: Corpus, findings: Sequence[Finding], again: dict[str, Truth]) -> tuple[Decision, ...]:
-    """Write what can be decided to the manifest, beside what was decided before; give what is new."""
-    before = {(one.clip, one.do): one for one in corpus.decisions}
-    new = _decidable(findings)
-    dropped = {clip for clip, do in new if do == "drop"}
-    if 2 * len(dropped) > len(corpus.clips):
-        raise VAError(
-            f"--fix: would leave out {len(dropped)} of {len(corpus.clips)} clips; nothing was decided",
-            "Are the media where the manifest says, and is their disk there?",
-        )
-    if new:
-        labels = {one.clip: again[one.clip] for one in new.values() if one.do == "read-again"}
-        merged = before | new
-        manifest.decide(corpus, [merged[key] for key in sorted(merged)], labels)
-    return tuple(new[key] for key in sorted(new))

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from va import files, settings
-from va.data import windows
+from va import locks, settings
 from va.data.corpus import Clip
+from va.data.layout import lay_out
+from va.data.windows import WindowSet
 from va.device import be_deterministic, choose_device
 from va.errors import VAError
 from va.extract import encoders, pipeline
@@ -98,7 +99,7 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
                         checkpoint.require_whole(directory)
                         keeping.tidy(directory)
                     else:
-                        held.enter_context(files.alone(directory, doing="trained"))
+                        held.enter_context(locks.alone(directory, doing="trained"))
             if not finished:
                 _train(config, start, store, towers, directory, identity, parallel, screen)
         leads = parallel.leads
@@ -200,15 +201,11 @@ def _train(
             keeper.finish(start, identity)
 
 
-def _trial(
-    config: FinetuneConfig, start: Start, directory: Path, parallel: Parallel
-) -> tuple[windows.WindowSet, Trial]:
+def _trial(config: FinetuneConfig, start: Start, directory: Path, parallel: Parallel) -> tuple[WindowSet, Trial]:
     """Lay windows over the clips, those of the selection first, and take up the trial where it was left."""
     head = start.config
     clips: tuple[Clip, ...] = (*start.division.selection, *start.division.train)
-    layout = windows.lay_out(
-        start.corpus, clips, window_s=head.window_s, stride_s=head.stride_s, at_end=head.target == "end"
-    )
+    layout = lay_out(start.corpus, clips, window_s=head.window_s, stride_s=head.stride_s, at_end=head.target == "end")
     selection = len(start.division.selection)
     pool = make_pool(layout, selection=selection, face=start.pair.face, voice=start.pair.voice, device=parallel.device)
     if not config.resume and parallel.leads:

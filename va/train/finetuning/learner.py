@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from va.data.windows import ClipSpan, Layout, WindowBatch, WindowSet
+from va.data.layout import ClipSpan, Layout
+from va.data.windows import WindowBatch, WindowSet
 from va.errors import VAError
 from va.extract.batches import Batch
 from va.extract.config import ExtractConfig
@@ -223,7 +224,8 @@ def make_pool(layout: Layout, *, selection: int, face: Encoder, voice: Encoder, 
     assert voice.valid_steps is not None
     spans = layout.spans[:selection]
     cells, windows, steps = sum(span.cells for span in spans), spans[-1].windows.stop, len(voice.valid_steps(0))
-    return layout.with_features(
+    return WindowSet.of(
+        layout,
         frames=torch.zeros(cells + 1, face.dim, dtype=torch.float16, device=device),
         frame_valid=torch.zeros(cells + 1, dtype=torch.bool, device=device),
         audio=torch.zeros(windows + 1, steps, voice.dim, dtype=torch.float16, device=device),
