@@ -6,6 +6,7 @@ import torch
 
 from va.model.head import TCNShape, VAHead
 from va.model.layers import stack, use_streams
+from va.model.recurrence import GRUScan
 from va.train.losses import ccc_loss, region_kl
 
 METHOD = Path(__file__).parents[2] / "docs" / "method.md"
@@ -93,13 +94,11 @@ def test_a_masked_step_enters_as_the_learned_vector(make_head, batch):
     head = make_head()
     with torch.no_grad():
         head.video.missing.normal_()
-    entered = []
-    head.video.temporal.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
-    head(**batch)
     valid = batch["frame_valid"]
-    assert torch.equal(entered[0][~valid], head.video.missing.expand(int((~valid).sum()), -1))
+    entered = head.video.enter(batch["frames"], valid)
+    assert torch.equal(entered[~valid], head.video.missing.expand(int((~valid).sum()), -1))
     projected = head.video.projection(batch["frames"], valid)
-    torch.testing.assert_close(entered[0][valid], projected[valid])
+    torch.testing.assert_close(entered[valid], projected[valid])
 
 
 def test_the_learned_vectors_are_trained(make_head, batch):
@@ -126,6 +125,21 @@ def test_a_window_without_audio_uses_the_video_alone(make_head, batch):
     assert torch.equal(output.region_logits[2], head.region_head(video)[2])
     assert torch.equal(output.gate[2], torch.zeros(10))
     assert not torch.allclose(output.va[0], head.output(video)[0])
+
+
+@pytest.mark.parametrize(("trials", "audio_steps", "scans"), [(0, 10, 1), (1, 10, 1), (0, 3, 2), (2, 10, 2)])
+def test_the_grus_of_one_head_share_a_scan_where_their_steps_agree(
+    make_head, batch, monkeypatch, trials, audio_steps, scans
+):
+    groups = []
+    apply = GRUScan.apply
+    monkeypatch.setattr(GRUScan, "apply", lambda x, *rest: (groups.append(len(x)), apply(x, *rest))[1])
+    given = dict(batch) | {name: batch[name][:, :audio_steps] for name in ("audio", "audio_valid")}
+    if trials:
+        stack([make_head() for _ in range(trials)])(**{name: torch.stack([x] * trials) for name, x in given.items()})
+    else:
+        make_head()(**given)
+    assert len(groups) == scans and sum(groups) == 4 * max(1, trials)
 
 
 def test_audio_with_other_steps_than_the_video(make_head, batch):

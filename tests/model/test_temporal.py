@@ -7,7 +7,7 @@ from stacking import assert_stack_is_each_alone, outputs_and_gradients
 from torch import nn
 
 from va.model.layers import stack, use_streams
-from va.model.temporal import TCN, BiGRU
+from va.model.temporal import TCN, BiGRU, scan_together
 
 NAMES = ("input_weight", "hidden_weight", "input_bias", "hidden_bias")
 LIBRARY_NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -91,6 +91,32 @@ def test_bigru_of_the_paper_has_128_units_a_direction():
     module = BiGRU(width=256)
     assert module.hidden_weight.shape == (2, 3 * 128, 128)
     assert module(torch.zeros(1, 2, 256)).shape == (1, 2, 256)
+
+
+class Together(nn.Module):
+    """Several GRUs in one scan, or one after the other."""
+
+    def __init__(self, modules, *, apart):
+        super().__init__()
+        self.parts, self.apart = nn.ModuleList(modules), apart
+
+    def forward(self, *inputs):
+        if self.apart:
+            return tuple(part(x) for part, x in zip(self.parts, inputs, strict=True))
+        return tuple(scan_together(self.parts, inputs))
+
+
+@pytest.mark.parametrize("trials", [0, 1, 3])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_in_one_scan_each_bigru_gives_what_it_gives_by_itself(count, trials):
+    torch.manual_seed(0)
+    modules = [stack([BiGRU(width=6) for _ in range(trials)]) if trials else BiGRU(width=6) for _ in range(count)]
+    inputs = [sequences(*[trials][: bool(trials)], 3, 7, 6, seed=seed) for seed in range(count)]
+    ours, gradients = outputs_and_gradients(Together(modules, apart=False).double(), *inputs)
+    theirs, expected = outputs_and_gradients(Together(modules, apart=True).double(), *inputs)
+    assert len(ours) == count and gradients.keys() == expected.keys()
+    for mine, other in zip((*ours, *gradients.values()), (*theirs, *expected.values()), strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("width", [0, 7])

@@ -15,7 +15,7 @@ from va.model.cnn import LogMelCNN
 from va.model.fusion import AttentionFusion, GatedAlone, HierarchicalFusion
 from va.model.layers import Linear, spread
 from va.model.prompts import RegionHead
-from va.model.temporal import TCN, BiGRU
+from va.model.temporal import TCN, BiGRU, scan_together
 
 _FUSION: dict[str, type[AttentionFusion] | type[GatedAlone] | type[HierarchicalFusion]] = {
     "attention": AttentionFusion,
@@ -94,7 +94,7 @@ class ModalityBranch(nn.Module):
         super().__init__()
         self.projection = projection
         self.missing = nn.Parameter(torch.zeros(width))
-        self.temporal = BiGRU(width=width) if tcn is None else TCN(width=width, **tcn._asdict())
+        self.temporal: BiGRU | TCN = BiGRU(width=width) if tcn is None else TCN(width=width, **tcn._asdict())
 
     def forward(self, features: Tensor, valid: Tensor) -> Tensor:
         """Encode one modality of a batch of windows.
@@ -109,12 +109,15 @@ class ModalityBranch(nn.Module):
         Raises:
             ValueError: `valid` is not a mask over the steps of `features`.
         """
+        hidden: Tensor = self.temporal(self.enter(features, valid))
+        return hidden
+
+    def enter(self, features: Tensor, valid: Tensor) -> Tensor:
+        """Give what enters the temporal model; arguments, shape and errors as `forward`."""
         if valid.shape != features.shape[:-1]:
             raise ValueError(f"mask {tuple(valid.shape)} does not fit features {tuple(features.shape)}")
         projected = self.projection(features, valid)
-        steps = torch.where(valid[..., None], projected, spread(self.missing, projected, trailing=1))
-        hidden: Tensor = self.temporal(steps)
-        return hidden
+        return torch.where(valid[..., None], projected, spread(self.missing, projected, trailing=1))
 
 
 class VAHead(nn.Module):
@@ -214,9 +217,21 @@ class VAHead(nn.Module):
                 raise ValueError(f"a voice head needs S == T, got {audio.shape[-2]} and {frames.shape[-2]}")
             sound = self.audio(audio, audio_valid)
             return sound, sound.new_ones(sound.shape[:-1])
-        video, sound = self.video(frames, frame_valid), self.audio(audio, audio_valid)
+        video, sound = self._encode(frames, frame_valid, audio, audio_valid)
         fused, gate = self.fusion(video, sound, audio_valid)
         return fused, gate.mean(dim=-1)
+
+    def _encode(self, frames: Tensor, frame_valid: Tensor, audio: Tensor, audio_valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Give H_v and H_a."""
+        video, sound = self.video.enter(frames, frame_valid), self.audio.enter(audio, audio_valid)
+        seeing, hearing = self.video.temporal, self.audio.temporal
+        # Of one head a scan's operations are short, and calling them takes as long as they do: half as many pay for
+        # putting the weights together. Of several trials they do not (docs/experiments.md).
+        alone = video.ndim == 3 or len(video) == 1
+        if alone and video.shape == sound.shape and isinstance(seeing, BiGRU) and isinstance(hearing, BiGRU):
+            video, sound = scan_together([seeing, hearing], [video, sound])
+            return video, sound
+        return seeing(video), hearing(sound)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

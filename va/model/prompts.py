@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 from torch.nn.functional import normalize
 
 from va.model.layers import Linear, spread
@@ -141,8 +142,10 @@ class RegionHead(nn.Module):
         Returns:
             Float [(N,) B, T, R]: logits in [-scale, scale].
         """
-        direction = normalize(self.projection(features), dim=-1, eps=_MIN_NORM)
+        projected: Tensor = self.projection(features)
         prototypes = normalize(self.prototypes if prototypes is None else prototypes, dim=-1, eps=_MIN_NORM)
-        rows: Tensor = direction.flatten(-3, -2) @ prototypes.transpose(-1, -2)
-        cosines = rows.view(*features.shape[:-1], -1)
+        rows: Tensor = projected.flatten(-3, -2) @ prototypes.transpose(-1, -2)
+        # Divided after the product: R numbers of a step and not P.
+        length: Tensor = vector_norm(projected, dim=-1, keepdim=True).clamp(min=_MIN_NORM)
+        cosines: Tensor = rows.view(*features.shape[:-1], -1) / length
         return spread(self.log_scale, cosines, trailing=0).exp() * cosines

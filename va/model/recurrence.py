@@ -2,9 +2,10 @@
 
 PyTorch's own GRU cannot be stacked over trials, and left to autograd the loop below would record ten small operations
 per step. Written out, a step backwards is one product and two element-wise operations: the derivatives of the gates
-are computed for all steps at once beforehand, those of the weights as one product afterwards.
+are computed for all steps at once beforehand, those of the weights as one product afterwards. At the sizes of a head
+an operation takes microseconds, as calling it does, so what counts is how many there are.
 
-Shapes: G independent recurrences (trials times directions), T steps, B batch, I inputs, H hidden units.
+Shapes: G independent recurrences (trials, modalities, directions), T steps, B batch, I inputs, H hidden units.
 """
 
 from typing import Any
@@ -40,61 +41,69 @@ class GRUScan(torch.autograd.Function):
         """
         groups, steps, batch, _ = x_GTBI.shape
         hidden = hidden_weight.shape[-1]
-        gates = torch.baddbmm(input_bias[:, None], x_GTBI.flatten(1, 2), input_weight.transpose(1, 2))
-        gates = gates.view(groups, steps, batch, 3 * hidden)  # overwritten below: first the inputs' part, then r, z, n
-        reset_update, candidate = torch.split(gates, [2 * hidden, hidden], dim=-1)
-        from_state = gates.new_empty(groups, steps, batch, hidden)  # what r scales
+        from_input = (x_GTBI.flatten(1, 2) @ input_weight.transpose(1, 2)).view(groups, steps, batch, 3 * hidden)
+        from_input = from_input.transpose(0, 1)
+        # What a step's product is added to: W_n h, which r scales, begins as its bias, r and z as all that the state
+        # does not decide. In this order, hence the weights', what is added to lies together, and so do r and z.
+        gates = x_GTBI.new_empty(steps, groups, batch, 3 * hidden)
+        from_state, r, z = gates.chunk(3, dim=-1)
+        r_z = gates[..., hidden:]
+        from_state.copy_(hidden_bias[:, None, 2 * hidden :].expand_as(from_state))
+        torch.add(from_input[..., : 2 * hidden], (input_bias + hidden_bias)[:, None, : 2 * hidden], out=r_z)
+        candidate = from_input[..., 2 * hidden :] + input_bias[:, None, 2 * hidden :]
         states = gates.new_zeros(groups, steps + 1, batch, hidden)
-        bias, weight = hidden_bias[:, None], hidden_weight.transpose(1, 2)
-        for step in range(steps):
-            state = states[:, step]
-            recurrent = torch.baddbmm(bias, state, weight)
-            r_z = reset_update[:, step].add_(recurrent[..., : 2 * hidden]).sigmoid_()
-            from_state[:, step] = recurrent[..., 2 * hidden :]
-            n = candidate[:, step].addcmul_(r_z[..., :hidden], from_state[:, step]).tanh_()
-            torch.lerp(n, state, r_z[..., hidden:], out=states[:, step + 1])
-        ctx.save_for_backward(x_GTBI, input_weight, hidden_weight, gates, from_state, states)
+        state = states.unbind(1)
+        weight_nrz = hidden_weight.roll(hidden, dims=1)
+        weight = weight_nrz.transpose(1, 2)
+        by_step = [part.unbind() for part in (gates, r_z, from_state, r, z, candidate)]
+        for step, (sums, r_z, from_state, r, z, n) in enumerate(zip(*by_step, strict=True)):
+            sums.baddbmm_(state[step], weight)
+            r_z.sigmoid_()
+            n.addcmul_(r, from_state).tanh_()
+            torch.lerp(n, state[step], z, out=state[step + 1])
+        ctx.save_for_backward(x_GTBI, input_weight, weight_nrz, gates, candidate, states)
         return states[:, 1:]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_GTBH: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]:
         """Run backward in time; the gradients of `forward`'s arguments."""
-        x_GTBI, input_weight, hidden_weight, gates, from_state, states = ctx.saved_tensors
+        x_GTBI, input_weight, weight_nrz, gates, candidate, states = ctx.saved_tensors
         groups, steps, batch, hidden = grad_GTBH.shape
-        update = gates[..., hidden : 2 * hidden]
         # Per unit of the state's gradient: those of W_n h (scaled by r), r, z and n before their non-linearities.
         # In this order the first three belong to the hidden weights and the last three to the inputs'.
-        local = _local_derivatives(gates, from_state, states[:, :-1])
+        local = _local_derivatives(gates.transpose(0, 1), candidate.transpose(0, 1), states[:, :-1])
         flat = local.view(groups, steps, batch, 4 * hidden)
-        weight_nrz = hidden_weight.roll(hidden, dims=1)
-        d_state = grad_GTBH[:, -1]
-        for step in range(steps - 1, -1, -1):
-            local[:, step].mul_(d_state[:, :, None])
-            if step:
-                d_next = torch.baddbmm(grad_GTBH[:, step - 1], flat[:, step, :, : 3 * hidden], weight_nrz)
-                d_state = d_next.addcmul_(d_state, update[:, step])
+        # Views of all steps at once: a call for each takes about as long as a step's arithmetic.
+        above, z, of_step = grad_GTBH.unbind(1), gates[..., 2 * hidden :].unbind(), local.unbind(1)
+        of_hidden = flat[..., : 3 * hidden].unbind(1)
+        d_state = above[-1]
+        for step in range(steps - 1, 0, -1):
+            of_step[step].mul_(d_state[:, :, None])
+            d_state = torch.addcmul(above[step - 1], d_state, z[step]).baddbmm_(of_hidden[step], weight_nrz)
+        of_step[0].mul_(d_state[:, :, None])
         rows = flat.view(groups, steps * batch, 4 * hidden)
         to_hidden, to_input = rows[..., : 3 * hidden], rows[..., hidden:]
+        d_bias = rows.sum(dim=1)
         d_hidden_weight = to_hidden.transpose(1, 2) @ states[:, :-1].flatten(1, 2)
         d_input = (to_input @ input_weight).view_as(x_GTBI) if ctx.needs_input_grad[0] else None
         return (
             d_input,
             to_input.transpose(1, 2) @ x_GTBI.flatten(1, 2),
-            to_input.sum(dim=1),
+            d_bias[:, hidden:],
             d_hidden_weight.roll(-hidden, dims=1),
-            to_hidden.sum(dim=1).roll(-hidden, dims=1),
+            d_bias[:, : 3 * hidden].roll(-hidden, dims=1),
         )
 
 
-def _local_derivatives(gates: Tensor, from_state: Tensor, previous: Tensor) -> Tensor:
-    """Give float [G, T, B, 4, H]; written in place where it can be, since these are the largest tensors of a step."""
-    r, z, n = gates.chunk(3, dim=-1)
-    local = gates.new_empty(*previous.shape[:-1], 4, previous.shape[-1])
+def _local_derivatives(gates: Tensor, n: Tensor, previous: Tensor) -> Tensor:
+    """Give float [G, T, B, 4, H], written where it stays: these are the largest tensors of a step."""
+    from_state, r, z = gates.chunk(3, dim=-1)
+    local = n.new_empty(*previous.shape[:-1], 4, previous.shape[-1])
     d_from_state, d_r, d_z, d_n = local.unbind(dim=-2)
-    keep = 1 - z
-    torch.mul(n, n, out=d_n).neg_().add_(1).mul_(keep)
+    of_tanh, of_sigmoid = torch.ops.aten.tanh_backward.grad_input, torch.ops.aten.sigmoid_backward.grad_input
+    of_tanh(1 - z, n, grad_input=d_n)
     torch.mul(d_n, r, out=d_from_state)
-    torch.mul(d_from_state, from_state, out=d_r).mul_(1 - r)
-    torch.sub(previous, n, out=d_z).mul_(z).mul_(keep)
+    of_sigmoid(d_n * from_state, r, grad_input=d_r)
+    of_sigmoid(previous - n, z, grad_input=d_z)
     return local

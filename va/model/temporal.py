@@ -7,6 +7,7 @@ Shapes: N trials (the axis may be missing, see `layers`), B batch, T steps, D wi
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,17 +55,35 @@ class BiGRU(nn.Module):
         Returns:
             Float [(N,) B, T, D]: the forward state, then the backward state, of each step.
         """
-        steps_first = x.transpose(-3, -2)
-        both = torch.stack((steps_first, steps_first.flip(-3)), dim=-4)
-        parameters: list[Tensor] = [self.input_weight, self.input_bias, self.hidden_weight, self.hidden_bias]
-        if x.ndim == 4:  # trials and directions are all independent: one axis
-            both, *parameters = (tensor.flatten(0, 1) for tensor in (both, *parameters))
-        with torch.autocast(x.device.type, enabled=False):  # errors of 16 bit would add up from step to step
-            states: Tensor = GRUScan.apply(both.to(parameters[0].dtype), *parameters)
-        if x.ndim == 4:
-            states = states.view(len(x), 2, *states.shape[1:])
-        forward, backward = states.unbind(dim=-4)
-        return torch.cat((forward, backward.flip(-3)), dim=-1).transpose(-3, -2)
+        return scan_together([self], [x])[0]
+
+
+def scan_together(modules: Sequence[BiGRU], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Run GRUs of one width over sequences of one shape in one scan; each gives what it gives by itself.
+
+    Args:
+        modules: At least one.
+        inputs: Float [(N,) B, T, D] of each, steps in time order.
+
+    Returns:
+        Float [(N,) B, T, D] of each: the forward state, then the backward state, of each step.
+    """
+    groups = inputs[0].ndim - 3  # the axis of modules and directions, behind that of trials
+    steps_first = [x.transpose(-3, -2) for x in inputs]
+    both_ways = torch.stack([way for x in steps_first for way in (x, x.flip(-3))], dim=groups)
+    names = ("input_weight", "input_bias", "hidden_weight", "hidden_bias")
+    parameters: list[Tensor] = [getattr(modules[0], name) for name in names]
+    if len(modules) > 1:
+        parameters = [torch.cat([getattr(module, name) for module in modules], dim=groups) for name in names]
+    if groups:  # all are independent: one axis
+        both_ways, *parameters = (tensor.flatten(0, 1) for tensor in (both_ways, *parameters))
+    with torch.autocast(both_ways.device.type, enabled=False):  # errors of 16 bit would add up from step to step
+        states: Tensor = GRUScan.apply(both_ways.to(parameters[0].dtype), *parameters)
+    if groups:
+        states = states.view(len(inputs[0]), -1, *states.shape[1:])
+    ways = states.transpose(-3, -2).unbind(dim=groups)
+    pairs = zip(ways[::2], ways[1::2], strict=True)
+    return [torch.cat((forward, backward.flip(-2)), dim=-1) for forward, backward in pairs]
 
 
 class TCN(nn.Module):
