@@ -24,12 +24,11 @@ UNPICKLED = Path(tempfile.mkdtemp()) / "log"
 """What the commands of this file unpickle; those of `watched` end at the first that did not come through a pipe."""
 
 
-def va(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def va(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     command = [sys.executable, "-m", "va.cli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=watched.environment(UNPICKLED))
-    if check:
-        assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr
     return done
 
 
