@@ -1,4 +1,8 @@
-"""The whole pipeline through the real command line, on real mp4 files with the demo encoders: the README's demo."""
+"""The whole pipeline through the real command line, on real mp4 files with the demo encoders: the README's demo.
+
+With fewer clips, which are harder to learn from; CI runs it as it comes (`.ci/run`). Stages by hand, which the demo
+has run in a process of its own, run in the test's; `test_faults.py` has processes whose extraction fails.
+"""
 
 import json
 import subprocess
@@ -6,30 +10,32 @@ import sys
 import tempfile
 from pathlib import Path
 
+import inside
 import pytest
 import watched
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = ROOT.parent / "shared" / "clips"
+DRAWN = "36"
+"""Of 48: with 30, the full model's CCC is 0.73 instead of 0.88, too near to what is asked for."""
 
 
 UNPICKLED = Path(tempfile.mkdtemp()) / "log"
 """What the commands of this file unpickle; those of `watched` end at the first that did not come through a pipe."""
 
 
-def va(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def va(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     command = [sys.executable, "-m", "va.cli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=watched.environment(UNPICKLED))
-    if check:
-        assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr
     return done
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("demo")
-    va("demo", "--out", out)
+    va("demo", "--out", out, "--clips", DRAWN)
     return out
 
 
@@ -73,20 +79,25 @@ def test_nothing_was_unpickled_but_what_multiprocessing_sends_itself(demo: Path)
     assert all(line["allowed"] for line in seen)
 
 
-def test_the_stages_by_hand_reuse_what_the_demo_made(demo: Path, tmp_path: Path) -> None:
+def test_the_stages_by_hand_reuse_what_the_demo_made(
+    demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def by_hand(*arguments: str | Path) -> list[str]:
+        assert inside.va(*arguments) == 0
+        return capsys.readouterr().out.splitlines()
+
     corpus, features = demo / "corpus", demo / "features"
-    again = va("extract", corpus, "--out", features, "--preset", "tiny")
-    assert again.stdout.splitlines()[0] == "0 written, 48 already there, 0 failed"
-    va("verify", features)
-    trained = va(
+    again = by_hand("extract", corpus, "--out", features, "--preset", "tiny")
+    assert again[0] == f"0 written, {DRAWN} already there, 0 failed"
+    by_hand("verify", features)
+    trained = by_hand(
         "train", corpus, features, "--out", tmp_path / "runs", "--target", "end", "--epochs", "2", "--seed", "3"
     )
-    run = Path(trained.stdout.splitlines()[-1])
-    evaluated = va("evaluate", run, "--out", tmp_path / "report")
-    assert Path(evaluated.stdout.splitlines()[-1]).is_file()
+    evaluated = by_hand("evaluate", trained[-1], "--out", tmp_path / "report")
+    assert Path(evaluated[-1]).is_file()
 
 
-def test_a_broken_video_costs_only_itself(demo: Path, tmp_path: Path) -> None:
+def test_a_broken_video_costs_only_itself(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An unreadable video is named in two lines with exit code 1; the other clips are written."""
     manifest = json.loads((demo / "corpus" / "corpus.json").read_text())
     manifest["media_root"] = str(tmp_path)
@@ -96,11 +107,11 @@ def test_a_broken_video_costs_only_itself(demo: Path, tmp_path: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content)
     (tmp_path / "corpus.json").write_text(json.dumps(manifest))
-    done = va("extract", tmp_path, "--out", tmp_path / "features", "--preset", "tiny", check=False)
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[0] == "1 written, 0 already there, 1 failed"
-    assert str(bad) in done.stderr
-    assert "Traceback" not in done.stderr
+    assert inside.va("extract", tmp_path, "--out", tmp_path / "features", "--preset", "tiny") == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0] == "1 written, 0 already there, 1 failed"
+    assert str(bad) in said.err
+    assert "Traceback" not in said.err
     clips = [file.name for file in tmp_path.glob("features/*/clips/*")]
     assert clips == [f"{manifest['clips'][0]['id']}.h5"] * 4
     assert [file.stem for file in (tmp_path / "features" / "failures").iterdir()] == [manifest["clips"][1]["id"]]
@@ -124,7 +135,7 @@ def test_real_recordings_go_through_the_trained_head(demo: Path, tmp_path: Path)
         for file in recordings
     ]
     corpus.save(tmp_path, name="real", synthetic=False, media_root=CLIPS, entries=entries)
-    va("extract", tmp_path, "--out", tmp_path / "features", "--encoders", "tiny-clip,tiny-ast")
+    assert inside.va("extract", tmp_path, "--out", tmp_path / "features", "--encoders", "tiny-clip,tiny-ast") == 0
     voice, face = features.open_stores(tmp_path / "features")
     for clip in recordings:
         seen, heard = face.read(clip.stem), voice.read(clip.stem)

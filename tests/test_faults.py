@@ -1,6 +1,6 @@
 """Real processes, really killed: what is readable afterwards is whole, and the next run finishes the work.
 
-The short form of `benchmarks/faults.py`, which kills two hundred.
+The short form of `benchmarks/faults.py`, which kills two hundred. What nothing happens to runs in the test's process.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import inside
 import pytest
 
 from va.data import affwild2, synthetic
@@ -30,9 +31,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return affwild2.read_tree(root, out=root, name="x", synthetic=True, sample=None, progress=quiet).path
 
 
-def command(corpus: Path, out: Path, *more: str) -> list[str]:
+def arguments(corpus: Path, out: Path, *more: str) -> list[str]:
     encoders = ["--encoders", "pixels,loudness", "--device", "cpu"]
-    return [sys.executable, "-m", "va.cli", "extract", str(corpus), "--out", str(out), *encoders, *more]
+    return ["extract", str(corpus), "--out", str(out), *encoders, *more]
+
+
+def command(corpus: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "va.cli", *arguments(corpus, out, *more)]
 
 
 def start(corpus: Path, out: Path, *more: str) -> subprocess.Popen[str]:
@@ -83,7 +88,7 @@ def content(out: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def uninterrupted(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("whole")
-    subprocess.run(command(corpus, out), check=True, capture_output=True)
+    assert inside.va(*arguments(corpus, out)) == 0
     found = content(out)
     assert len(found) == 2 * CLIPS
     return found
@@ -103,10 +108,10 @@ def test_killed_while_writing_nothing_is_lost_and_nothing_is_wrong(
         partial = content(tmp_path)
         assert kept <= len(partial) < 2 * CLIPS
         assert all(uninterrupted[name] == value for name, value in partial.items())
-    subprocess.run(command(corpus, tmp_path, *small), check=True, capture_output=True)
+    assert inside.va(*arguments(corpus, tmp_path, *small)) == 0
     assert content(tmp_path) == uninterrupted
     assert bool(list(tmp_path.glob("*/shards/*.h5"))) == (shard_mb == "0.005")
-    subprocess.run([sys.executable, "-m", "va.cli", "verify", str(tmp_path)], check=True, capture_output=True)
+    assert inside.va("verify", tmp_path) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -132,7 +137,11 @@ def test_two_parts_at_once_are_one_store(corpus: Path, uninterrupted: dict[str, 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_lets_the_clip_in_flight_finish(
-    number: signal.Signals, corpus: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+    number: signal.Signals,
+    corpus: Path,
+    uninterrupted: dict[str, bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     process = start(corpus, tmp_path)
     wait_for_clips(tmp_path, 4, process)
@@ -144,8 +153,8 @@ def test_a_signal_lets_the_clip_in_flight_finish(
     names = content(tmp_path)
     assert len([name for name in names if name.startswith("pixels/")]) == len(names) / 2, "no clip is half done"
     done = int(stdout.split()[0])
-    again = subprocess.run(command(corpus, tmp_path), check=True, capture_output=True, text=True)
-    assert again.stdout.startswith(f"{CLIPS - done} written, {done} already there")
+    assert inside.va(*arguments(corpus, tmp_path)) == 0
+    assert capsys.readouterr().out.startswith(f"{CLIPS - done} written, {done} already there")
     assert content(tmp_path) == uninterrupted
 
 

@@ -33,18 +33,25 @@ def run(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs.train([config], epoch_done=lambda config, line: None)[0]
 
 
-def evaluate(run: Path, out: Path, **changes: object) -> dict[str, object]:
+def evaluate(run: Path, out: Path, **changes: object) -> dict[str, Any]:
     config = EvaluateConfig(run=run, out=out, device="cpu", resamples=200, **changes)
     return score.run(config, progress=lambda done, total, what: None)
 
 
-def test_figures_and_files_agree(run: Path, small: Small, tmp_path: Path) -> None:
-    figures = evaluate(run, tmp_path)
-    written = json.loads((tmp_path / "metrics.json").read_text())
+@pytest.fixture(scope="module")
+def scored(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """The run scored as it comes, once, and the folder with its files; tests must not change either."""
+    out = tmp_path_factory.mktemp("report")
+    return evaluate(run, out), out
+
+
+def test_figures_and_files_agree(scored: tuple[dict[str, Any], Path], small: Small) -> None:
+    figures, out = scored
+    written = json.loads((out / "metrics.json").read_text())
     own = written["rows"][0]
     assert own["abaw"] == figures["rows"][0]["abaw"]
     assert own["abaw"]["coverage"] == 1.0
-    with (tmp_path / "predictions.csv").open(newline="") as stream:
+    with (out / "predictions.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     clips = Corpus.load(small.corpus).split("val")
     assert len(rows) == sum(clip.num_frames for clip in clips)
@@ -58,11 +65,11 @@ def test_figures_and_files_agree(run: Path, small: Small, tmp_path: Path) -> Non
         assert figure["value"] == pytest.approx(audmetric.concordance_cc(truth, prediction), abs=1e-4)
         assert figure["low"] < figure["value"] < figure["high"]
     assert own["paper"]["num_clips"] == len(clips)
-    assert "<html" in (tmp_path / "index.html").read_text()
+    assert "<html" in (out / "index.html").read_text()
 
 
-def test_the_report_says_what_was_selected_where(run: Path, tmp_path: Path) -> None:
-    figures = evaluate(run, tmp_path)
+def test_the_report_says_what_was_selected_where(scored: tuple[dict[str, Any], Path]) -> None:
+    figures, _ = scored
     assert "dev" in figures["selected_on"]
     keys = [key for key, _ in figures["provenance"]]
     assert {"Scored split", "Selection", "Frame features", "Setting seed", "Version of torch"} <= set(keys)
@@ -82,13 +89,15 @@ def test_no_path_of_this_machine_is_on_the_page_or_in_the_figures(run: Path, sma
             assert str(folder) not in written, (name, folder)
 
 
-def test_ridge_on_embeddings_stands_beside_the_model(run: Path, tmp_path: Path) -> None:
-    found = [row for row in evaluate(run, tmp_path)["rows"] if row["kind"] == "baseline"]
+def test_ridge_on_embeddings_stands_beside_the_model(scored: tuple[dict[str, Any], Path]) -> None:
+    found = [row for row in scored[0]["rows"] if row["kind"] == "baseline"]
     assert [row["name"] for row in found] == ["Ridge on frozen embeddings"]
     assert found[0]["abaw"]["ccc_mean"]["value"] > 0.5
 
 
-def test_the_second_reading_is_the_centres_weighted_by_region_probabilities(run: Path, tmp_path: Path) -> None:
+def test_the_second_reading_is_the_centres_weighted_by_region_probabilities(
+    run: Path, scored: tuple[dict[str, Any], Path]
+) -> None:
     loaded = checkpoint.load_run(run)
     inputs = opening.open_inputs(loaded, corpus=None, features_root=None)
     found = predict.predict_clips(loaded, inputs, inputs.corpus.split("val"), **OFFICIAL)
@@ -97,7 +106,7 @@ def test_the_second_reading_is_the_centres_weighted_by_region_probabilities(run:
     valence = sum(p * axis[region // 3] for region, p in enumerate(probabilities))
     arousal = sum(p * axis[region % 3] for region, p in enumerate(probabilities))
     np.testing.assert_allclose(found.reading[0].prediction[0], [valence, arousal], atol=1e-6)
-    found_rows = evaluate(run, tmp_path)["rows"]
+    found_rows = scored[0]["rows"]
     (row,) = (row for row in found_rows if row["kind"] == "reading")
     assert "regions" in row["name"] and row["paper"] is None
     assert row["abaw"] != found_rows[0]["abaw"]
@@ -156,7 +165,7 @@ def test_a_split_without_clips_is_refused(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_train_clips_can_be_scored_too(run: Path, tmp_path: Path) -> None:
+def test_train_clips_can_be_scored_too(run: Path, scored: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     figures = evaluate(run, tmp_path, split="train")
     assert figures["rows"][0]["abaw"]["num_clips"] == len(
         checkpoint.load_run(run).info["train_clips"] + checkpoint.load_run(run).info["selection"]["clips"]
@@ -173,7 +182,7 @@ def test_train_clips_can_be_scored_too(run: Path, tmp_path: Path) -> None:
     assert figures["smoothing"]["chosen_on"].endswith(
         "of the split that is reported: the smoothed figures are flattered"
     )
-    assert evaluate(run, tmp_path / "val")["warnings"] == []
+    assert scored[0]["warnings"] == []
 
 
 def test_the_table_and_what_is_said_below_it() -> None:
@@ -202,8 +211,10 @@ def test_the_table_and_what_is_said_below_it() -> None:
     assert lines[1] == ("B", "n/a", "n/a", "n/a", "n/a", "n/a")
 
 
-def test_a_shift_of_the_labels_is_applied_to_everything_and_told(run: Path, tmp_path: Path) -> None:
-    plain, shifted = evaluate(run, tmp_path / "a"), evaluate(run, tmp_path / "b", label_shift_s=1.0)
+def test_a_shift_of_the_labels_is_applied_to_everything_and_told(
+    run: Path, scored: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    (plain, _), shifted = scored, evaluate(run, tmp_path, label_shift_s=1.0)
     lag = dict(zip(plain["lag"]["shift_s"], plain["lag"]["ccc_mean"], strict=True))
     assert shifted["rows"][0]["abaw"]["ccc_mean"]["value"] == pytest.approx(lag[1.0], abs=1e-12)
     for ours, theirs in zip(plain["rows"], shifted["rows"], strict=False):

@@ -133,26 +133,31 @@ def test_a_run_that_was_interrupted_and_resumed_equals_one_that_was_not(
     assert not (directory / states.NAME).exists(), "the state of a finished run goes"
 
 
+def three_seeds(out: Path, small: Small) -> list[TrainConfig]:
+    return [small.config(out, seed=seed, temporal="tcn", epochs=4, patience=4) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def never_killed(small: Small, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return runs.train(three_seeds(tmp_path_factory.mktemp("whole"), small), epoch_done=quiet)
+
+
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("epoch", [1, 2, 4])
 def test_a_stack_that_was_killed_between_two_saves_goes_on_to_the_same_bits(
-    epoch: int, times: int, small: Small, tmp_path: Path
+    epoch: int, times: int, small: Small, never_killed: list[Path], tmp_path: Path
 ) -> None:
     """Sums are rounded differently in a stack of another size, so all must go on from the same epoch."""
-
-    def configs(out: Path) -> list[TrainConfig]:
-        return [small.config(out, seed=seed, temporal="tcn", epochs=4, patience=4) for seed in range(3)]
 
     def kill(config: TrainConfig, line: Epoch) -> None:
         if line["epoch"] == epoch and config.seed == 1:
             raise KeyboardInterrupt
 
-    whole = runs.train(configs(tmp_path / "whole"), epoch_done=quiet)
     for _ in range(times):  # again in the same epoch, when what was undone must not come back
         with pytest.raises(KeyboardInterrupt):
-            runs.train(configs(tmp_path / "killed"), epoch_done=kill)
-    killed = runs.train(configs(tmp_path / "killed"), epoch_done=quiet)
-    for ours, theirs in zip(killed, whole, strict=True):
+            runs.train(three_seeds(tmp_path, small), epoch_done=kill)
+    killed = runs.train(three_seeds(tmp_path, small), epoch_done=quiet)
+    for ours, theirs in zip(killed, never_killed, strict=True):
         for name in ("model.safetensors", "log.jsonl"):
             assert (ours / name).read_bytes() == (theirs / name).read_bytes()
         assert {file.name for file in ours.iterdir()} == {"model.safetensors", "log.jsonl", "run.json"}

@@ -7,6 +7,7 @@ The digest covers the settings that change results and the identities of corpus 
 reused instead of trained again. An ensemble is a run as well: its weights have a leading axis over its members.
 """
 
+import functools
 import platform
 import warnings
 from collections.abc import Mapping
@@ -95,9 +96,13 @@ def make_head(config: TrainConfig, shape: Mapping[str, Any], *, prototypes: torc
 def versions() -> dict[str, str]:
     """Name the versions that a result may depend on."""
     packages = ("torch", "numpy", "transformers", "open_clip_torch", "h5py", "av", "librosa")
-    return {"va": __version__, "python": platform.python_version()} | {
-        name: metadata.version(name) for name in packages
-    }
+    return {"va": __version__, "python": platform.python_version()} | {name: _installed(name) for name in packages}
+
+
+@functools.cache
+def _installed(package: str) -> str:
+    """Find a package's version once: its metadata are read whole for it, some ten milliseconds for each run."""
+    return metadata.version(package)
 
 
 def hashes(directory: Path) -> dict[str, str]:

@@ -3,8 +3,10 @@
 The oracle is the offline path: `va extract`'s own pipeline over the same media, then `predict_clips`.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,11 +14,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+import inside
 import numpy as np
 import pytest
 import torch
@@ -373,19 +376,42 @@ def command(*arguments: str | Path, **how: Any) -> "subprocess.Popen[bytes]":
     )
 
 
-def test_a_broadcast_comes_in_on_standard_input(made: Made, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def standard_input(content: bytes) -> Iterator[None]:
+    """Pipe bytes into this process, as a shell would into a command."""
+    reading, writing = os.pipe()
+    before = os.dup(0)
+    os.dup2(reading, 0)
+    os.close(reading)
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)  # where nobody reads any more, a writer that is left ends with a broken pipe
+        os.close(before)
+        writer.join()
+
+
+def test_a_broadcast_comes_in_on_standard_input(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_video(tmp_path / "whole.mp4", seconds=5, draw=picture, audio=noise(5.0, rate=44_100))
     path = remux(tmp_path / "whole.mp4", tmp_path / "a.ts", form="mpegts")
     whole = {line["time_s"]: va_of(line) for line in answer(made.runs["frames"], path)}
-    process = command(made.runs["frames"], "-", "--step-s", "1", "--device", "cpu")
-    out, said = process.communicate(path.read_bytes())
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert process.returncode == 0
+    with standard_input(path.read_bytes()):
+        status = inside.va("predict", made.runs["frames"], "-", "--stream", "--step-s", "1", "--device", "cpu")
+    said = capsys.readouterr()
+    lines = [json.loads(line) for line in said.out.splitlines()]
+    assert status == 0
     # On a busy machine steps may be dropped; they are counted, and nothing else changes.
     assert sum(1 + line["dropped"] for line in lines) == len(whole) == 5
     assert all(va_of(line) == whole[line["time_s"]] for line in lines)
-    assert f"{len(lines)} steps, {5 - len(lines)} dropped, latency" in said.decode()
-    assert "demo encoders" in said.decode()
+    assert f"{len(lines)} steps, {5 - len(lines)} dropped, latency" in said.err
+    assert "demo encoders" in said.err
 
 
 def test_matroska_is_answered_before_it_ends_and_interrupted(made: Made) -> None:
