@@ -48,8 +48,10 @@ def main() -> None:
         console.error(error.message, error.hint)
         sys.exit(1)
     except _UsageError as error:
+        if no_command := type(error).__name__ == "NoArgsIsHelpError":  # its message is the group's whole help
+            typer.echo(error.format_message())
         command = error.ctx.command_path if error.ctx else "va"
-        console.error(error.format_message() or "a command is missing", f"See '{command} --help'.")
+        console.error("a command is missing" if no_command else error.format_message(), f"See '{command} --help'.")
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         console.note("interrupted")

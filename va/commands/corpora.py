@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from va import console, options, settings
+from va.commands.app import group
 from va.data.check_config import CheckConfig, ShowConfig
 from va.data.config import (
     AdapterConfig,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # NumPy and the video library are loaded by the commands that
     from va.data.corpus import Corpus
     from va.data.sources import Probe
 
-corpus_app = typer.Typer(no_args_is_help=True, help="Make, show and check the manifest of a corpus.")
+corpus_app = group("Make, show and check the manifest of a corpus.")
 
 
 @options.stage(corpus_app, "synth", SynthConfig)

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from va import console, cores, options, settings, signals
-from va.commands.app import app
+from va.commands.app import app, group
 from va.data.config import ImportConfig
 from va.errors import VAError
 from va.extract.config import ExtractConfig, PromptsConfig
 
-weights_app = typer.Typer(no_args_is_help=True, help="Fetch encoders' weights, or say where they are.")
+weights_app = group("Fetch encoders' weights, or say where they are.")
 
 
 @options.stage(app, "extract", ExtractConfig)

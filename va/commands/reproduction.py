@@ -2,12 +2,11 @@
 
 import json
 
-import typer
-
 from va import console, cores, options, settings
+from va.commands.app import group
 from va.reproduce_config import ReproduceConfig
 
-reproduce_app = typer.Typer(no_args_is_help=True, help="Repeat the paper's tables from a licensed data set.")
+reproduce_app = group("Repeat the paper's tables from a licensed data set.")
 
 
 @options.stage(reproduce_app, "affwild2", ReproduceConfig, section="reproduce")
