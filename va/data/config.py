@@ -243,11 +243,11 @@ class ImportConfig:
     rate_hz: float | None = None
     """Rows per second, the first beginning at 0 s; needed where the files hold no times."""
 
-    window_s: float = 10.0
-    """Length of an audio window in seconds (F3); must be that of training."""
+    window_s: float = 10.0  # docs/method.md, F3
+    """Length of an audio window in seconds, by default the paper's; must be that of training."""
 
-    stride_s: float = 3.0
-    """Distance between audio windows in seconds (F3); must be that of training."""
+    stride_s: float = 3.0  # docs/method.md, F3
+    """Distance between audio windows in seconds, by default the paper's; must be that of training."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
