@@ -144,7 +144,9 @@ def _epoch_line(trial: TrainConfig, line: "Epoch") -> str:
 
 
 def _scored(run: Callable[..., dict[str, Any]], trained: dict[str, Any], config: RowSettings) -> dict[str, Any]:
-    """Score a table's runs, and name those that failed."""
+    """Score a table's runs; name those that failed, and say where clips are few."""
+    from va.evaluate import row_scores
+
     with console.progress("scoring runs") as progress:
         results = run(
             trained,
@@ -158,4 +160,6 @@ def _scored(run: Callable[..., dict[str, Any]], trained: dict[str, Any], config:
         )
     for trial in results["failed"]:
         console.note(f"failed: {trial['run']}: {trial['message']}")
+    if few := row_scores.few_clips(results):
+        console.note(few)
     return results

@@ -19,7 +19,7 @@ def reproduce_affwild2(config: ReproduceConfig) -> None:
     cores.share()
     with console.progress("loading libraries"):
         from va import reproduce
-        from va.evaluate import ablation
+        from va.evaluate import ablation, row_scores
     results = reproduce.run(config, bar=console.progress, note=console.note)
     if config.json:
         console.say(json.dumps(results))
@@ -27,6 +27,8 @@ def reproduce_affwild2(config: ReproduceConfig) -> None:
     for table in results["tables"]:
         for title, header, rows in ablation.tables(table):
             console.table(title, header, rows)
+    for few in {row_scores.few_clips(table) for table in results["tables"]} - {""}:
+        console.note(few)
     console.note("published: CCC mean on Aff-Wild2, quoted and not verified here; the page says what differs")
     if results["submission"] is not None:
         console.say(results["submission"]["said"])
