@@ -110,6 +110,19 @@ def test_no_command_is_the_help_and_two_lines(
     assert two_lines(printed.err)[0] == "error: a command is missing"
 
 
+def test_a_drawn_corpus_is_summed_up_and_what_comes_next_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "my corpus"
+    assert run_va("corpus", "synth", folder, "--clips", "8", "--seconds", "1.5", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{folder / 'corpus.json'}\n"
+    assert printed.err.splitlines()[-2:] == [
+        f"8 clips: 6 train, 2 val; 0.2 minutes of 4 identities, in {folder}",
+        f"next: va extract '{folder}' --out FEATURES --preset tiny",
+    ]
+
+
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_va("--version", monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out.startswith("va ")

@@ -263,7 +263,9 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     assert f"\n1 of them may be readable: --as-meant; 'va corpus check {tmp_path}' says more\n" in printed.err
     assert "warning: the split val has no clip left" in printed.err
     assert "the split train" not in printed.err
-    assert "2 clips: 1 test, 1 train" in printed.err
+    out = tmp_path / "out"
+    assert f"2 clips: 1 test, 1 train; 0.0 minutes of 2 identities, in {out}\n" in printed.err
+    assert f"\nnext: va corpus check {out}, then va extract {out} --out FEATURES\n" in printed.err
     assert len(made.skipped) == 16
 
 
