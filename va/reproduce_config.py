@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from va.extract.config import ExtractConfig
-from va.settings import argument, outside_digest, require
+from va.settings import argument, outside_digest, require, require_outside
 from va.train.config import HeadSettings
 
 TABLES = (1, 2, 3)
@@ -83,7 +83,8 @@ class ReproduceConfig:
     """Print the results as one JSON object instead of tables and the page's path."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that nothing is written into the tree."""
+        require_outside(self.out, self.root)
         known = bool(self.tables) and len(set(self.tables)) == len(self.tables) and set(self.tables) <= set(TABLES)
         require(known, option="--tables", value=self.tables, expected="any of 1,2,3, each once")
         different = len(set(self.seeds)) == len(self.seeds) > 0
