@@ -62,7 +62,7 @@ ALLOWED = {
     "train.finetuning": FOUNDATION | {"data", "model", "device", "extract"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
     # What was never cached is decoded and encoded by stage one's own code.
-    "evaluate.media": FOUNDATION | {"data", "model", "device", "evaluate", "extract"},
+    "evaluate.media": FOUNDATION | {"data", "model", "device", "engine", "evaluate", "extract"},
     "demo": {"data", "extract", "train", "evaluate"},
     "reproduce": FOUNDATION | {"data", "extract", "train", "evaluate", "reproduce_config", "signals"},
     "reproduce_config": {"extract", "train", "settings"},

@@ -189,6 +189,24 @@ def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
         files.remove(tmp_path / "folder")
 
 
+def test_what_a_killed_process_left_half_written_goes_once_nobody_else_can_be_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, whole = tmp_path / "state.safetensors", tmp_path / ".hidden"
+    whole.touch()
+    left = files.temporary_beside(state)
+    left.touch()
+    with files.alone(tmp_path, doing="trained"):
+        assert not left.exists() and whole.exists()
+        left.touch()  # as if it was being written
+        with pytest.raises(VAError, match="by another process"), files.alone(tmp_path, doing="trained"):
+            pass
+        assert left.exists()
+    monkeypatch.setattr(files, "_lock_now", lambda descriptor: False)  # no locks here: somebody may be writing
+    with files.alone(tmp_path, doing="trained"):
+        assert left.exists()
+
+
 def test_a_lock_that_was_removed_meanwhile_is_taken_anew(tmp_path: Path) -> None:
     with files.alone(tmp_path, doing="trained"):
         (tmp_path / ".lock").unlink()

@@ -87,6 +87,16 @@ def progress(title: str, *, quiet: bool = False, estimate: bool = True) -> Itera
         yield update
 
 
+@contextlib.contextmanager
+def stoppable(kept: Callable[[], str]) -> Iterator[None]:
+    """Say what is kept, and how to go on, where somebody stops the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(kept())
+        raise
+
+
 def table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, aside: bool = False, text: int = 1
 ) -> None:

@@ -56,7 +56,8 @@ def import_features(config: ImportConfig) -> None:
     mediaroot.require_apart(config.corpus, config.out)
     with console.progress("loading libraries"):
         from va.data import imported
-    with console.progress("importing clips") as progress:
+    kept = "clips imported so far are kept; the same command goes on with the others"
+    with console.stoppable(lambda: kept), console.progress("importing clips") as progress:
         summary = imported.run(config, progress=progress)
     for line in summary.mended:
         console.note(line)

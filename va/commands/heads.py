@@ -34,7 +34,8 @@ def train(config: TrainConfig) -> None:
         which = "" if len(configs) == 1 else f"seed {trial.seed} " + (f"fold {trial.fold} " if trial.folds else "")
         console.note(which + _epoch_line(trial, line))
 
-    found = runs.train(configs, epoch_done=epoch_done)
+    with _stoppable(resume=config.resume):
+        found = runs.train(configs, epoch_done=epoch_done)
     if config.ensemble:
         console.say(str(ensemble.join(config, found)))
     else:
@@ -79,7 +80,7 @@ def sweep_grid(config: SweepConfig) -> None:
     with console.progress("loading libraries"):
         from va.evaluate.pages import sweep_page
         from va.train import sweep
-    with console.progress("training epochs of all trials") as progress:
+    with _stoppable(resume=config.resume), console.progress("training epochs of all trials") as progress:
         results = sweep.run(config, progress=progress)
     page = sweep_page.write_page(results, config.out)
     for trial in results["failed"]:
@@ -101,7 +102,7 @@ def ablate(config: AblateConfig) -> None:
     with console.progress("loading libraries"):
         from va.evaluate import ablation
         from va.train import ablate as trials
-    with console.progress("training epochs of all trials") as progress:
+    with _stoppable(), console.progress("training epochs of all trials") as progress:
         trained = trials.run(config, progress=progress)
     results = _scored(ablation.run, trained, config)
     if config.json:
@@ -122,7 +123,7 @@ def compare_encoders(config: CompareConfig) -> None:
     with console.progress("loading libraries"):
         from va.evaluate import comparison
         from va.train import compare
-    with console.progress("training epochs of all trials") as progress:
+    with _stoppable(), console.progress("training epochs of all trials") as progress:
         trained = compare.run(config, progress=progress)
     results = _scored(comparison.run, trained, config)
     if config.json:
@@ -132,6 +133,12 @@ def compare_encoders(config: CompareConfig) -> None:
         console.note(f"ranked on {results['selected_on']}; {results['split']} is shown beside it and ranks nothing")
         console.say(str(config.out / "index.html"))
     comparison.require_all(results)
+
+
+def _stoppable(*, resume: bool = True) -> AbstractContextManager[None]:
+    """Say what a stop leaves of runs, and how to go on."""
+    same = "the same command" if resume else "the same command without --no-resume"
+    return console.stoppable(lambda: f"every whole epoch is kept; {same} goes on from there")
 
 
 def _epoch_line(trial: TrainConfig, line: "Epoch") -> str:
@@ -147,7 +154,7 @@ def _scored(run: Callable[..., dict[str, Any]], trained: dict[str, Any], config:
     """Score a table's runs; name those that failed, and say where clips are few."""
     from va.evaluate import row_scores
 
-    with console.progress("scoring runs") as progress:
+    with _stoppable(), console.progress("scoring runs") as progress:
         results = run(
             trained,
             out=config.out,

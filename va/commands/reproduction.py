@@ -20,7 +20,8 @@ def reproduce_affwild2(config: ReproduceConfig) -> None:
     with console.progress("loading libraries"):
         from va import reproduce
         from va.evaluate import ablation, row_scores
-    results = reproduce.run(config, bar=console.progress, note=console.note)
+    with console.stoppable(lambda: "what is finished is kept; the same command goes on from there"):
+        results = reproduce.run(config, bar=console.progress, note=console.note)
     if config.json:
         console.say(json.dumps(results))
         return

@@ -17,6 +17,7 @@ from va import files
 from va.data import corpus
 from va.data.corpus import Clip, Truth
 from va.data.features import FeatureStore
+from va.engine import scratch
 from va.errors import VAError
 from va.evaluate.media import cells
 from va.evaluate.media.cells import Features
@@ -91,13 +92,13 @@ def extracted(
         VAError: Weights are missing, or the disk cannot be written.
     """
     loaded = predictor.loaded
-    with tempfile.TemporaryDirectory(prefix="va-predict-") as scratch:
+    with scratch.below(Path(tempfile.gettempdir()), prefix="va-predict-") as folder:
         seen, failed = _look(videos, limits, progress)
-        out = keep or Path(scratch) / "features"
+        out = keep or folder / "features"
         if seen:
             config = dataclasses.replace(
                 predictor.config,
-                corpus=_corpus(Path(scratch), [video for video in videos if video.name in seen], seen),
+                corpus=_corpus(folder, [video for video in videos if video.name in seen], seen),
                 out=out,
                 readers=limits.readers,
                 stall_s=limits.stall_s,
