@@ -40,7 +40,7 @@ ALLOWED = {
     "settings": {"errors", "files"},
     "files": {"errors"},
     "options": {"settings"},
-    "console": set(),
+    "console": {"signals"},
     "device": {"errors"},
     "weights": {"errors", "files"},
     "doctor": {"weights"},

@@ -1,5 +1,6 @@
 """SIGTERM, as schedulers send it: real processes are stopped, say how to go on, and leave nothing behind."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -80,6 +81,18 @@ def test_what_catches_or_ignores_it_already_does_so_on(monkeypatch: pytest.Monke
     with signals.interrupting(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_an_interruption_that_a_library_swallows_comes_again_with_the_next_progress() -> None:
+    with signals.interrupting() as stop, console.progress("working") as progress:
+        progress(0, 2)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            progress(1, 2)
+    with console.progress("working") as progress:
+        progress(2, 2)
 
 
 def test_what_is_kept_is_said_of_a_stop_and_of_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:

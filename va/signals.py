@@ -62,6 +62,7 @@ def interrupting() -> Iterator[Stop]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         stop.signal = number
+        _heeded.append(stop)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise KeyboardInterrupt
 
@@ -73,7 +74,18 @@ def interrupting() -> Iterator[Stop]:
     try:
         yield stop
     finally:
+        _heeded.clear()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+_heeded: list[Stop] = []
+"""The stop that has come inside `interrupting`, if any."""
+
+
+def heed() -> None:
+    """Interrupt again where the interruption was lost: some libraries catch everything while they are imported."""
+    if _heeded:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

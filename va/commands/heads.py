@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from va import console, cores, options, settings
+from va import console, cores, options, settings, signals
 from va.commands.app import app
 from va.errors import VAError
 from va.train.ablate_config import AblateConfig, RowSettings
@@ -31,6 +31,7 @@ def train(config: TrainConfig) -> None:
         console.note(note)
 
     def epoch_done(trial: TrainConfig, line: "Epoch") -> None:
+        signals.heed()
         which = "" if len(configs) == 1 else f"seed {trial.seed} " + (f"fold {trial.fold} " if trial.folds else "")
         console.note(which + _epoch_line(trial, line))
 
