@@ -1,9 +1,14 @@
 """The arrows of docs/architecture.md, read from the imports themselves; any other arrow fails."""
 
 import ast
+import dataclasses
+import importlib
+import re
 from pathlib import Path
 
 import pytest
+
+from va import settings
 
 ROOT = Path(__file__).resolve().parents[1] / "va"
 
@@ -37,7 +42,7 @@ ALLOWED = {
     "bounded": {"errors"},
     "locks": {"errors", "files"},
     "options": {"settings"},
-    "console": set(),
+    "console": {"signals"},
     "device": {"errors"},
     "weights": {"errors", "files", "bounded"},
     "doctor": {"weights"},
@@ -59,7 +64,7 @@ ALLOWED = {
     "train.finetuning": FOUNDATION | {"data", "model", "device", "extract"},
     "evaluate": FOUNDATION | {"data", "model", "device"},
     # What was never cached is decoded and encoded by stage one's own code.
-    "evaluate.media": FOUNDATION | {"data", "model", "device", "evaluate", "extract"},
+    "evaluate.media": FOUNDATION | {"data", "model", "device", "engine", "evaluate", "extract"},
     "demo": {"data", "extract", "train", "evaluate"},
     "reproduce": FOUNDATION | {"data", "extract", "train", "evaluate", "reproduce_config", "signals"},
     "reproduce_config": {"extract", "train", "settings"},
@@ -185,6 +190,25 @@ def test_one_module_only_imports_it(library: str, user: str) -> None:
         )
     }
     assert users == {user}
+
+
+def test_no_text_that_users_read_speaks_in_numbers_of_the_method_page() -> None:
+    """Help texts, errors and pages; other docstrings and comments point to docs/method.md by number."""
+    code = re.compile(r"\b(F\d+|R\d+|settled \d+)\b")
+    for module, file in MODULES.items():
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                assert not code.search(node.value) or "docs/method.md" in node.value, (module, node.value)
+    assert not [(setting.name, setting.help) for setting in all_settings() if code.search(setting.help)]
+
+
+def all_settings() -> list[settings.Setting]:
+    """Give every field of every config of a command."""
+    configs = [importlib.import_module(module) for module in MODULES if module.endswith("config")]
+    classes = {found for config in configs for found in vars(config).values() if dataclasses.is_dataclass(found)}
+    return [setting for found in classes if isinstance(found, type) for setting in settings.settings_of(found)]
 
 
 def test_nothing_can_unpickle() -> None:

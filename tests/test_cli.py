@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import documents
 import pytest
 
 from va import cli
@@ -71,6 +72,55 @@ def test_every_command_has_help_with_defaults(
     assert "--region-weight" in text
     assert "(default: 0.2)" in text
     assert "both|face|voice" in text
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_help_reads_in_a_narrow_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run_va("finetune", "--help", monkeypatch=monkeypatch) == 0
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    spelled = documents.options_of(documents.command_of(["finetune"])[0])
+    assert len(spelled) > 60 and not [name for name in spelled if name not in text], "every name in full"
+    assert "--fusion attention|gated|hierarchical\n" in text, "and every choice"
+    assert "…" not in text
+    assert max(map(len, lines)) <= columns
+    assert len(lines) < 3 * len(spelled), "texts have most of the width"
+
+
+def test_the_list_of_commands_says_what_each_is_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for group, sentence in (([], "prints the run directory last."), (["corpus"], "exit code 1 if there are errors.")):
+        assert run_va(*group, "--help", monkeypatch=monkeypatch) == 0
+        text = capsys.readouterr().out
+        assert sentence in " ".join(text.split()) and "..." not in text.split("Commands:")[1]
+
+
+@pytest.mark.parametrize("group", [[], ["corpus"]])
+def test_no_command_is_the_help_and_two_lines(
+    group: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_va(*group, monkeypatch=monkeypatch) == 2
+    printed = capsys.readouterr()
+    assert "Commands:" in printed.out and len(printed.out.splitlines()) > 10
+    assert two_lines(printed.err)[0] == "error: a command is missing"
+
+
+def test_a_drawn_corpus_is_summed_up_and_what_comes_next_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "my corpus"
+    assert run_va("corpus", "synth", folder, "--clips", "8", "--seconds", "1.5", monkeypatch=monkeypatch) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{folder / 'corpus.json'}\n"
+    assert printed.err.splitlines()[-2:] == [
+        f"8 clips: 6 train, 2 val; 0.2 minutes of 4 identities, in {folder}",
+        f"next: va extract '{folder}' --out FEATURES --preset tiny",
+    ]
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

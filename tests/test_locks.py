@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from va import locks
+from va import files, locks
 from va.errors import VAError
 
 
@@ -49,3 +49,21 @@ def test_a_lock_that_was_removed_meanwhile_is_taken_anew(tmp_path: Path) -> None
         ):
             pass
     assert not (tmp_path / ".lock").exists()
+
+
+def test_what_a_killed_process_left_half_written_goes_once_nobody_else_can_be_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, whole = tmp_path / "state.safetensors", tmp_path / ".hidden"
+    whole.touch()
+    left = files.temporary_beside(state)
+    left.touch()
+    with locks.alone(tmp_path, doing="trained"):
+        assert not left.exists() and whole.exists()
+        left.touch()  # as if it was being written
+        with pytest.raises(VAError, match="by another process"), locks.alone(tmp_path, doing="trained"):
+            pass
+        assert left.exists()
+    monkeypatch.setattr(locks, "_lock_now", lambda descriptor: False)  # no locks here: somebody may be writing
+    with locks.alone(tmp_path, doing="trained"):
+        assert left.exists()

@@ -1,12 +1,13 @@
 """The command `va`: its commands in one group, and what becomes of errors. The commands are in `va/commands`."""
 
 import os
+import signal
 import sys
 from typing import Annotated, Any, Final
 
 import typer
 
-from va import console
+from va import console, signals
 from va.commands import (  # noqa: F401 - importing adds their commands
     corpora,
     features,
@@ -35,27 +36,31 @@ app.registered_commands.sort(key=lambda command: _ORDER.index(command.name or ""
 # typer re-exports or vendors click depending on its version; this is click's base of all usage errors in either.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
-_INTERRUPTED: Final = 128 + 2
+_INTERRUPTED: Final = 128 + signal.SIGINT
 """Exit code of a program that SIGINT ended, as shells give it."""
 
 
 def main() -> None:
     """Run the command line; a user's mistake becomes two lines and exit code 1 or 2, never a traceback."""
     os.environ["HDF5_PLUGIN_PATH"] = "::"  # HDF5's word for "load no plugin": va's files need none
+    stop = signals.Stop()
     try:
-        status = app(standalone_mode=False)
+        with signals.interrupting() as stop:
+            status = app(standalone_mode=False)
     except VAError as error:
         console.error(error.message, error.hint)
         sys.exit(1)
     except _UsageError as error:
+        if no_command := type(error).__name__ == "NoArgsIsHelpError":  # its message is the group's whole help
+            typer.echo(error.format_message())
         command = error.ctx.command_path if error.ctx else "va"
-        console.error(error.format_message() or "a command is missing", f"See '{command} --help'.")
+        console.error("a command is missing" if no_command else error.format_message(), f"See '{command} --help'.")
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
-        console.note("interrupted")
-        sys.exit(_INTERRUPTED)
+        status = _INTERRUPTED
     if status == _INTERRUPTED:  # typer's own answer to an interrupt
-        console.note("interrupted")
+        status = 128 + (stop.signal or signal.SIGINT)
+        console.note("interrupted" if stop.signal is None else f"stopped by {signal.Signals(stop.signal).name}")
     sys.exit(status if isinstance(status, int) else 0)
 
 

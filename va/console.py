@@ -13,6 +13,8 @@ from rich.markup import escape as escape_markup
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from va import signals
+
 _out = Console(highlight=False, emoji=False)
 _err = Console(stderr=True, highlight=False, emoji=False)
 _errors = Console(stderr=True, highlight=False, emoji=False)
@@ -82,9 +84,20 @@ def progress(title: str, *, quiet: bool = False, estimate: bool = True) -> Itera
         task = bar.add_task(escape(title), total=None, what="")
 
         def update(done: int, total: int, what: str = "") -> None:
+            signals.heed()
             bar.update(task, completed=done, total=total, what=escape(what))
 
         yield update
+
+
+@contextlib.contextmanager
+def stoppable(kept: Callable[[], str]) -> Iterator[None]:
+    """Say what is kept, and how to go on, where somebody stops the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(kept())
+        raise
 
 
 def table(
@@ -105,6 +118,7 @@ def _lines(title: str) -> Callable[..., None]:
 
     def update(done: int, total: int, what: str = "") -> None:
         nonlocal last, said_s
+        signals.heed()
         tenth = 10 * done // max(1, total)
         if tenth != last or time.monotonic() - said_s > _SILENCE_S:
             last, said_s = tenth, time.monotonic()

@@ -236,11 +236,12 @@ def _scores(report: Item | None) -> str:
         )
         for name in NAMES
     ]
+    warned = "".join(f"\n\n{_text(sentence)}" for sentence in report.get("warnings", ()))
     return (
         f"On the {_text(report['split'])} split of {_text(report['corpus'])}, by the ABAW protocol (every validly "
         f"labelled frame; {score['num_frames']:,} frames of {score['num_clips']:,} clips, coverage "
         f"{_share(score['coverage'])}):\n\n"
-        f"{_table(('figure', 'value', '95% interval over clips'), rows)}"
+        f"{_table(('figure', 'value', '95% interval over clips'), rows)}{warned}"
     )
 
 

@@ -182,6 +182,7 @@ def read_report(folder: Path, *, run: str) -> dict[str, Any]:
         wanted += [score["num_clips"], score["num_frames"], score["coverage"]]
         complete = all(isinstance(value, int | float) for value in wanted if value is not None)
         complete &= all(isinstance(found[name], str) for name in ("corpus", "split"))
+        complete &= all(isinstance(sentence, str) for sentence in found.get("warnings", ()))
         complete &= isinstance(found["synthetic"], bool) and isinstance(found["label_shift_s"], int | float)
     except (KeyError, TypeError, IndexError):
         complete = False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from va.errors import VAError
-from va.files import cannot_write, fingerprint, fingerprint_of
+from va.files import cannot_write, fingerprint, fingerprint_of, sweep
 
 
 @contextlib.contextmanager
@@ -46,6 +46,8 @@ def locked(path: Path, *, shared: bool, wait: bool) -> Iterator[bool]:
 def alone(directory: Path, *, doing: str) -> Iterator[None]:
     """Work in a folder that no other process may work in meanwhile, as far as the file system has locks.
 
+    What killed processes left half-written there, gigabytes perhaps, is removed first.
+
     Args:
         directory: The folder; made when missing. Meanwhile a file `.lock` is in it, which a killed process leaves.
         doing: What another process does that has it, e.g. "trained".
@@ -60,7 +62,7 @@ def alone(directory: Path, *, doing: str) -> Iterator[None]:
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
                 held.callback(os.close, descriptor)
-                _lock_now(descriptor)
+                is_locked = _lock_now(descriptor)
                 if fingerprint(path) == fingerprint_of(descriptor):
                     break
                 held.close()  # whoever had it has removed it since
@@ -72,6 +74,8 @@ def alone(directory: Path, *, doing: str) -> Iterator[None]:
         except OSError as error:
             raise cannot_write(directory, error) from error
         held.callback(_remove_if_possible, path)  # first, then the lock goes
+        if is_locked:  # so whoever wrote a temporary file here has ended
+            sweep(directory, older_than_s=0.0)
         yield
 
 
@@ -80,8 +84,8 @@ def _remove_if_possible(path: Path) -> None:
         path.unlink()
 
 
-def _lock_now(descriptor: int) -> None:
-    """Lock an open file; do nothing where there are no locks.
+def _lock_now(descriptor: int) -> bool:
+    """Lock an open file; say whether that can be done here.
 
     Raises:
         BlockingIOError: Another process has locked it.
@@ -89,10 +93,11 @@ def _lock_now(descriptor: int) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
-        return
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:
-        return
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,6 @@ from va import settings
 Config = TypeVar("Config")
 
 _sections: set[str] = set()
-
-_CITED = re.compile(r"\b(F\d+|R\d+|settled \d+|table \d)\b")
-"""What help texts cite: facts of the paper and of its release, and what is settled here."""
 
 
 def stage(
@@ -59,8 +55,7 @@ def stage(
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         command.__doc__ = function.__doc__
         command.__name__ = name
-        cites = any(_CITED.search(setting.help) for setting in settings.settings_of(config))
-        app.command(name, epilog="F, R, settled and table numbers: docs/method.md." if cites else None)(command)
+        app.command(name)(command)
         return function
 
     return register
@@ -69,9 +64,9 @@ def stage(
 def _parameter(setting: settings.Setting) -> inspect.Parameter:
     required = setting.default is dataclasses.MISSING
     text = setting.help.replace("\n", " ")
-    if not required and setting.default not in (None, ()):
+    if not required and setting.default not in (None, (), ""):
         text += f" (default: {_shown(setting.default)})"
-    if required and not setting.positional:
+    if required:
         text += " (required)"
     # Text, not a parsed type: `settings.convert` reads TOML and command line alike, with one kind of error.
     kind: Any = bool if setting.kind is bool else str

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from va.extract.config import ExtractConfig
-from va.settings import argument, outside_digest, require
+from va.settings import argument, outside_digest, require, require_outside
 from va.train.config import HeadSettings
 
 TABLES = (1, 2, 3)
@@ -27,8 +27,8 @@ class ReproduceConfig:
     sample: Path | None = None
     """Sample file of the challenge: names the test clips, and a submission is written for exactly its frames."""
 
-    encoders: Literal["paper", "tiny"] = "paper"
-    """The paper's encoders for each table (F1, F2, F15); or the tiny DEMO encoders, to rehearse the command: their
+    encoders: Literal["paper", "tiny"] = "paper"  # docs/method.md, F1, F2, F15
+    """The paper's encoders for each table; or the tiny DEMO encoders, to rehearse the command: their
     figures mean nothing for real faces."""
 
     tables: tuple[int, ...] = TABLES
@@ -44,15 +44,15 @@ class ReproduceConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of every row of the tables, and of our own runs, whose mean is a run as well."""
 
-    select_on: Literal["dev", "val"] = "val"
+    select_on: Literal["dev", "val"] = "val"  # docs/method.md, settled 7
     """Split that chooses the epoch in the tables: val, the field's habit and needed to compare with the paper, or dev.
-    Our own runs always choose on dev (settled 7)."""
+    Our own runs always choose on dev."""
 
-    epochs: int = HeadSettings.epochs
-    """Passes over the training windows (F14)."""
+    epochs: int = HeadSettings.epochs  # docs/method.md, F14
+    """Passes over the training windows; by default the paper's."""
 
-    learning_rate: float = HeadSettings.learning_rate
-    """AdamW's step size for the head (F14)."""
+    learning_rate: float = HeadSettings.learning_rate  # docs/method.md, F14
+    """AdamW's step size for the head; by default the paper's."""
 
     resamples: int = 2000
     """Bootstrap resamples of clips for the 95% intervals over clips."""
@@ -83,7 +83,8 @@ class ReproduceConfig:
     """Print the results as one JSON object instead of tables and the page's path."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that nothing is written into the tree."""
+        require_outside(self.out, self.root)
         known = bool(self.tables) and len(set(self.tables)) == len(self.tables) and set(self.tables) <= set(TABLES)
         require(known, option="--tables", value=self.tables, expected="any of 1,2,3, each once")
         different = len(set(self.seeds)) == len(self.seeds) > 0

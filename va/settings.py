@@ -203,6 +203,23 @@ def require(condition: bool, *, option: str, value: Any, expected: str) -> None:
         raise VAError(f"{option}: {value!r} is out of range", f"Expected {expected}.")
 
 
+def require_outside(out: Path, tree: Path) -> None:
+    """Check that results do not go among a data set's own files, where its next reader would take them for data.
+
+    Args:
+        out: What --out names; it need not exist.
+        tree: Top folder of the data set.
+
+    Raises:
+        VAError: They would: it is that folder or one in it, if only through a link.
+    """
+    if out.resolve().is_relative_to(tree.resolve()):
+        raise VAError(
+            f"--out {out}: is in the data set {tree}, where results would lie among the data and be read as such later",
+            "Give a folder outside of it to --out; nothing in a data set is changed.",
+        )
+
+
 def _is(kind: type, value: Any) -> bool:
     try:
         return math.isfinite(kind(value))

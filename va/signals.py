@@ -1,4 +1,7 @@
-"""Stopping a long run cleanly: where what is in flight can be finished (`finishing`), and where not (`exiting`)."""
+"""Stopping a long run cleanly: where what is in flight can be finished (`finishing`), and where not.
+
+A command is then interrupted (`interrupting`), and what is above a library that stands in between is left (`exiting`).
+"""
 
 import contextlib
 import signal
@@ -44,6 +47,45 @@ def finishing(*caught: signal.Signals) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[Stop]:
+    """Let the first SIGTERM do what Ctrl-C does, where it would end the process at once and leave its temporary files.
+
+    The second one ends it. Nothing where it is caught or ignored already, or outside of the main thread.
+
+    Yields:
+        Says whether one has come.
+    """
+    stop = Stop()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        stop.signal = number
+        _heeded.append(stop)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield stop
+        return
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield stop
+    finally:
+        _heeded.clear()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+_heeded: list[Stop] = []
+"""The stop that has come inside `interrupting`, if any."""
+
+
+def heed() -> None:
+    """Interrupt again where the interruption was lost: some libraries catch everything while they are imported."""
+    if _heeded:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -431,7 +431,8 @@ def test_labels_off_the_scale_say_which_option_gives_it(
         cli.main()
     said = capsys.readouterr().err
     assert ended.value.code == 0 and "labels off the scale: give --scale, e.g. --scale 1..9\n" in said
-    assert "1 clips: 1 train\nwarning: the split val has no clip left\n" in said
+    assert "1 clip: 1 train; 0.0 minutes of 1 identity, in " in said
+    assert "\nwarning: the split val has no clip left\n" in said
 
 
 @pytest.mark.parametrize("name", ["time", "split", "identity", "clip"])

@@ -237,6 +237,7 @@ def test_a_clip_of_the_sample_without_a_video_is_skipped(tmp_path: Path, video_b
 
 def test_the_command_takes_the_sample_and_says_what_is_missing(
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     video_bytes: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -248,23 +249,33 @@ def test_the_command_takes_the_sample_and_says_what_is_missing(
     messy_tree.write(tmp_path / SETS / "Train_Set" / "commas.txt", "valence;arousal\n" + "0,5;0,25\n" * 5)
     messy_tree.write(tmp_path / SETS / "Train_Set" / "words.txt", "nothing\nthat is a label\n")
     (tmp_path / "sample.txt").write_text("image_location,valence,arousal\nb/00001.jpg,-5,-5\n")
-    command = ["corpus", "affwild2", tmp_path, "--sample", tmp_path / "sample.txt", "--out", tmp_path / "out"]
+    out = tmp_path_factory.mktemp("out")
+    command = ["corpus", "affwild2", tmp_path, "--sample", tmp_path / "sample.txt", "--out", out]
     monkeypatch.setattr(sys, "argv", ["va", *map(str, command), "--workers", "1"])
     monkeypatch.setattr(console._err, "width", 300)  # the environment is asked once, when the first test imports it
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
-    made = Corpus.load(tmp_path / "out")
+    made = Corpus.load(out)
     assert [(clip.id, clip.split) for clip in made.clips] == [("a", "train"), ("b", "test")]
     printed = capsys.readouterr()
-    assert printed.out.strip() == str(tmp_path / "out" / "corpus.json")
+    assert printed.out.strip() == str(out / "corpus.json")
     assert "unused.mp4" in printed.err and "has no annotation and is not in the sample" in printed.err
     assert "hurt.mp4" in printed.err and "16 files or lines are left out" in printed.err
     assert f"\n1 of them may be readable: --as-meant; 'va corpus check {tmp_path}' says more\n" in printed.err
     assert "warning: the split val has no clip left" in printed.err
     assert "the split train" not in printed.err
-    assert "2 clips: 1 test, 1 train" in printed.err
+    assert f"2 clips: 1 test, 1 train; 0.0 minutes of 2 identities, in {out}\n" in printed.err
+    assert f"\nnext: va corpus check {out}, then va extract {out} --out FEATURES\n" in printed.err
     assert len(made.skipped) == 16
+
+
+def test_a_missing_folder_of_annotations_is_named_by_its_option(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:
+    write_tree(tmp_path, video_bytes, annotations={"Train_Set/a": 5}, videos=["v/a.mp4"])
+    with pytest.raises(VAError, match=r"^--annotations: .*nope is not a folder\n.*or leave it out"):
+        read(tmp_path, annotations=tmp_path / "nope")
+    with pytest.raises(VAError, match=r"v: has no VA_Estimation_Challenge/.*\n.* to --annotations, or leave it out"):
+        read(tmp_path, annotations=tmp_path / "v")
 
 
 def test_text_that_can_be_understood_is_read_only_when_asked_to(tmp_path: Path, video_bytes: dict[str, bytes]) -> None:

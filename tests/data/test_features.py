@@ -440,9 +440,15 @@ def test_choosing_a_store(tmp_path: Path) -> None:
     assert choose("pixels") == pixels.directory.name
     with pytest.raises(VAError, match="has no frames encoder 'ear'") as caught:
         choose("ear")
-    assert eye.directory.name in caught.value.hint and "--face" in caught.value.hint
+    assert caught.value.hint == "Set --face to one that is there: eye, pixels (a trivial baseline)."
     second = make(tmp_path, weights="other")
     for name in ("", "eye"):
-        with pytest.raises(VAError, match="holds more than one frames encoder"):
+        with pytest.raises(VAError, match="holds more than one frames encoder") as caught:
             choose(name)
+        both = ", ".join(sorted([eye.directory.name, second.directory.name]))
+        assert caught.value.hint == f"Name one with --face: {both}, pixels (a trivial baseline)."
+    make(tmp_path, encoder="big")
+    with pytest.raises(VAError, match="holds more than one frames encoder") as caught:
+        choose()
+    assert caught.value.hint == f"Name one with --face: big, {both}, pixels (a trivial baseline)."
     assert choose(second.directory.name) == second.directory.name

@@ -11,6 +11,7 @@ from va.data import corpus, overview
 from va.data.corpus import Clip, Corpus, Truth
 from va.data.decisions import Decision
 from va.errors import VAError
+from va.evaluate.pages import corpus_tables
 
 
 def entry(
@@ -91,16 +92,19 @@ def test_people_of_two_splits(tmp_path: Path) -> None:
 
 def test_rates_lengths_and_clocks(tmp_path: Path) -> None:
     uneven = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.06, 100))
+    va = np.random.default_rng(1).uniform(-1, 1, (100, 2)).astype(np.float32)
     found = shown(
         tmp_path,
-        entry(tmp_path, "a"),
-        entry(tmp_path, "b", rate=30000 / 1001),
-        entry(tmp_path, "c"),
-        entry(tmp_path, "d", time_s=uneven, duration_s=float(uneven[-1]) + 0.04),
-        entry(tmp_path, "e", duration_s=3.6),
-        entry(tmp_path, "f", duration_s=5.0),
+        entry(tmp_path, "a", va=va),
+        entry(tmp_path, "b", rate=30000 / 1001, va=va),
+        entry(tmp_path, "c", va=va),
+        entry(tmp_path, "d", va=va, time_s=uneven, duration_s=float(uneven[-1]) + 0.04),
+        entry(tmp_path, "e", va=va, duration_s=3.6),
+        entry(tmp_path, "f", va=va, duration_s=5.0),
         entry(tmp_path, "g", frames=1, duration_s=0.04),
     )
+    assert (found["constant"], found["annotated"]) == (0, 7)
+    assert not any("one label" in said for said in corpus_tables.remarks(found))
     rates = {row["rate"]: row["clips"] for row in found["rates"]}
     assert rates == {"25": 4, "29.97": 1, "variable": 1, "unknown": 1}
     assert found["rates"][0]["rate"] == "25"
@@ -109,6 +113,23 @@ def test_rates_lengths_and_clocks(tmp_path: Path) -> None:
     assert worst == [("f", -25, pytest.approx(-1.0)), ("e", 10, pytest.approx(0.4))]
     assert sum(found["lengths"]["clips"]["train"]) == 7
     assert found["lengths"]["quantiles_s"] == [0.04, 4.0, 5.0]
+
+
+def test_utterances_labelled_as_a_whole_have_no_rate_of_labels(tmp_path: Path) -> None:
+    va = np.random.default_rng(1).uniform(-1, 1, (100, 2)).astype(np.float32)
+    unlabelled = {"valid": np.zeros(100, np.bool_), "va": np.zeros((100, 2), np.float32)}
+    found = shown(
+        tmp_path,
+        entry(tmp_path, "a"),
+        entry(tmp_path, "b", valid=np.arange(100) > 9),
+        entry(tmp_path, "c", va=va),
+        entry(tmp_path, "d", split="test", **unlabelled),
+    )
+    rates = {row["rate"]: row["clips"] for row in found["rates"]}
+    assert rates == {"one label in the whole clip": 2, "25": 2}
+    assert (found["constant"], found["annotated"]) == (2, 3)
+    (said,) = corpus_tables.remarks(found)
+    assert said.startswith("2 of 3 labelled clips have one label from beginning to end")
 
 
 def test_decisions_are_honoured_and_listed(tmp_path: Path) -> None:

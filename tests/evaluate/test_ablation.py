@@ -94,6 +94,17 @@ def test_every_text_stays_text(results: dict[str, Any]) -> None:
     assert (found, shown >= 4) == ([], True)
 
 
+def test_few_clips_are_told_beside_the_tables_and_on_the_page(results: dict[str, Any]) -> None:
+    assert row_scores.few_clips(results) == "" and "Only 2 clips" not in ablation_page.render(results)
+    few = copy.deepcopy(results)
+    for row in few["rows"]:
+        for form in row["forms"].values():
+            for trial in form["trials"]:
+                trial["abaw"]["num_clips"] = trial["paper"]["num_clips"] = 2
+    assert row_scores.few_clips(few) == sentences.few_clips(2) != ""
+    assert ablation_page.render(few).count(sentences.few_clips(2)) == 2, "in both forms"
+
+
 # --- figures
 
 

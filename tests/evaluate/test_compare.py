@@ -91,7 +91,12 @@ def test_a_run_is_level_with_itself(trained: dict[str, Path], tmp_path: Path) ->
 )
 def test_the_sentence(figure: tuple[float, float, float], expected: str) -> None:
     value, low, high = figure
-    assert expected in compare.sentence(Figure(value=value, low=low, high=high), name="B")
+    assert expected in compare.sentence(Figure(value=value, low=low, high=high), name="B", num_clips=5)
+
+
+def test_nothing_is_called_real_over_few_clips() -> None:
+    said = compare.sentence(Figure(value=0.4, low=0.3, high=0.5), name="B", num_clips=2)
+    assert said.endswith("(95% interval 0.300 to 0.500): 2 clips are too few to say whether that is real.")
 
 
 def relabelled(small: Small, folder: Path, *, by: float) -> Path:

@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 from va.evaluate import intervals, metrics
+from va.evaluate.pages import sentences
 
 NAN = float("nan")
 
@@ -340,6 +341,15 @@ def test_the_interval_over_seeds_and_clips_covers_and_half_of_it_does_not() -> N
 def plain_percentiles(statistics: np.ndarray, seed: int) -> np.ndarray:
     drawn = intervals.resampled_ccc(statistics[0].sum(axis=1), resamples=400, seed=seed)
     return np.percentile(drawn[:, 0], (2.5, 97.5))
+
+
+@pytest.mark.parametrize(("clips", "held"), sorted(sentences._HELD.items()))
+def test_what_pages_say_of_few_clips_is_what_is_measured(clips: int, held: int) -> None:
+    truth = float(true_ccc(ONE, **ERRORS)[0])
+    measured = share_covering(over_clips, ONE, truth, clips=clips, worlds=800, **ERRORS)
+    assert abs(measured - held / 100) < 0.05
+    if clips + 1 == sentences.FEWEST_CLIPS:
+        assert share_covering(over_clips, ONE, truth, clips=clips + 1, worlds=800, **ERRORS) > 0.89
 
 
 @pytest.mark.slow

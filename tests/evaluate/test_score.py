@@ -15,11 +15,12 @@ import torch
 from small_corpus import Small
 
 from va import cli
-from va.data import features
+from va.data import corpus, features
 from va.data.corpus import Corpus
 from va.errors import VAError
 from va.evaluate import opening, predict, rows, score, summary
 from va.evaluate.config import EvaluateConfig
+from va.evaluate.pages import sentences
 from va.evaluate.pages.sentences import NO_REGIONS
 from va.evaluate.protocol import Figure
 from va.train import checkpoint, runs
@@ -183,6 +184,40 @@ def test_train_clips_can_be_scored_too(run: Path, scored: tuple[dict[str, Any], 
         "of the split that is reported: the smoothed figures are flattered"
     )
     assert scored[0]["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("clips", "said"),
+    [
+        (1, "Only 1 clip has labels, so there is no 95% interval"),
+        (2, "Only 2 clips have labels: a 95% interval over so few is too narrow"),
+        (4, "in 88 of 100 cases"),
+        (5, None),
+    ],
+)
+def test_few_clips_are_told_where_their_interval_is_shown(
+    run: Path, small: Small, tmp_path: Path, clips: int, said: str | None
+) -> None:
+    made = Corpus.load(small.corpus)
+    val = made.split("val")
+    kept = [clip for clip in made.clips if clip.split != "val" or clip in val[:clips]]
+    few = corpus.save(
+        tmp_path / "corpus",
+        name=made.name,
+        synthetic=True,
+        media_root=small.corpus.parent,
+        entries=[(clip, made.truth(clip)) for clip in kept],
+    )
+    figures = evaluate(run, tmp_path / "report", corpus=few.path, robustness=False)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert figures["rows"][0]["abaw"]["num_clips"] == clips
+    if said is None:
+        assert figures["warnings"] == [] and sentences.few_clips(clips) == ""
+        return
+    (warning,) = figures["warnings"]
+    assert said in warning
+    assert warning in page and warning in summary.remarks(figures)
+    assert warning in json.loads((tmp_path / "report" / "metrics.json").read_text())["warnings"]
 
 
 def test_the_table_and_what_is_said_below_it() -> None:

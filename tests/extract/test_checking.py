@@ -483,6 +483,8 @@ def test_a_tree_has_no_place_for_decisions(tmp_path: Path) -> None:
         check(tmp_path)
     with pytest.raises(VAError, match="no such file or folder"):
         check(tmp_path / "nowhere")
+    with pytest.raises(VAError, match=r"--annotations: .*nope is not a folder"):
+        check(tmp_path, annotations=tmp_path / "nope")
     with pytest.raises(VAError, match=r"--crops: .* is not a folder"):
         check(tmp_path, crops=tmp_path / "nowhere")
 

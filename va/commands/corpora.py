@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from va import console, options, settings
+from va.commands.app import group
 from va.data.check_config import CheckConfig, ShowConfig
 from va.data.config import (
     AdapterConfig,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:  # NumPy and the video library are loaded by the commands that
     from va.data.corpus import Corpus
     from va.data.sources import Probe
 
-corpus_app = typer.Typer(no_args_is_help=True, help="Make, show and check the manifest of a corpus.")
+corpus_app = group("Make, show and check the manifest of a corpus.")
 
 
 @options.stage(corpus_app, "synth", SynthConfig)
@@ -51,7 +53,7 @@ def synth(config: SynthConfig) -> None:
         made = affwild2.read_tree(
             config.directory, out=config.directory, name=name, synthetic=True, sample=None, progress=progress
         )
-    console.say(str(made.path))
+    _made(made, following="va extract {} --out FEATURES --preset tiny")
 
 
 @options.stage(corpus_app, "affwild2", AffWild2Config)
@@ -172,8 +174,10 @@ def _probe(config: AdapterConfig) -> "Probe":
     return functools.partial(probing.probe, workers=config.workers)
 
 
-def _made(made: "Corpus", remark: str = "") -> None:
-    """Say what is not in a corpus and why, with an adapter's own remark, then where it is."""
+def _made(
+    made: "Corpus", remark: str = "", following: str = "va corpus check {0}, then va extract {0} --out FEATURES"
+) -> None:
+    """Say what is not in a corpus and why, with an adapter's own remark, then what is, what comes next, where it is."""
     reasons = defaultdict(list)
     for one in made.skipped:
         reasons[one.why].append(one.what)
@@ -188,10 +192,16 @@ def _made(made: "Corpus", remark: str = "") -> None:
     if remark:
         console.note(remark)
     counts = Counter(clip.split for clip in made.clips)
-    console.note(f"{len(made.clips)} clips: {', '.join(f'{count} {split}' for split, count in sorted(counts.items()))}")
+    splits = ", ".join(f"{count} {split}" for split, count in sorted(counts.items()))
+    minutes, people = sum(clip.duration_s for clip in made.clips) / 60, len({clip.identity for clip in made.clips})
+    folder = made.path.parent
+    clips = "1 clip" if len(made.clips) == 1 else f"{len(made.clips):,} clips"
+    whose = "1 identity" if people == 1 else f"{people:,} identities"
+    console.note(f"{clips}: {splits}; {minutes:,.1f} minutes of {whose}, in {folder}")
     for split in ("train", "val"):
         if not counts[split]:
             console.note(f"warning: the split {split} has no clip" + (" left" if made.skipped else ""))
+    console.note(f"next: {following.format(shlex.quote(str(folder)))}")
     console.say(str(made.path))
 
 

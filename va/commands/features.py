@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from va import console, cores, options, settings, signals
-from va.commands.app import app
+from va.commands.app import app, group
+from va.data import mediaroot
 from va.data.config import ImportConfig
 from va.errors import VAError
 from va.extract.config import ExtractConfig, PromptsConfig
 
-weights_app = typer.Typer(no_args_is_help=True, help="Fetch encoders' weights, or say where they are.")
+weights_app = group("Fetch encoders' weights, or say where they are.")
 
 
 @options.stage(app, "extract", ExtractConfig)
@@ -19,6 +20,7 @@ def extract(config: ExtractConfig) -> None:
     """Stage one: run the encoders once over a corpus and keep their embeddings."""
     if not config.quiet:
         console.settings("extract", settings.as_dict(config))
+    mediaroot.require_apart(config.corpus, config.out)
     cores.share()
     with console.progress("loading libraries", quiet=config.quiet):
         from va.extract import pipeline, scaleout
@@ -51,9 +53,11 @@ def extract(config: ExtractConfig) -> None:
 def import_features(config: ImportConfig) -> None:
     """Make a verified store of features that were made elsewhere, one .npy or .npz per clip."""
     console.settings("import-features", settings.as_dict(config))
+    mediaroot.require_apart(config.corpus, config.out)
     with console.progress("loading libraries"):
         from va.data import imported
-    with console.progress("importing clips") as progress:
+    kept = "clips imported so far are kept; the same command goes on with the others"
+    with console.stoppable(lambda: kept), console.progress("importing clips") as progress:
         summary = imported.run(config, progress=progress)
     for line in summary.mended:
         console.note(line)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from va import console, cores, options, settings
+from va import console, cores, options, settings, signals
 from va.commands.app import app
 from va.errors import VAError
 from va.train.ablate_config import AblateConfig, RowSettings
@@ -31,10 +31,12 @@ def train(config: TrainConfig) -> None:
         console.note(note)
 
     def epoch_done(trial: TrainConfig, line: "Epoch") -> None:
+        signals.heed()
         which = "" if len(configs) == 1 else f"seed {trial.seed} " + (f"fold {trial.fold} " if trial.folds else "")
         console.note(which + _epoch_line(trial, line))
 
-    found = runs.train(configs, epoch_done=epoch_done)
+    with _stoppable(resume=config.resume):
+        found = runs.train(configs, epoch_done=epoch_done)
     if config.ensemble:
         console.say(str(ensemble.join(config, found)))
     else:
@@ -79,7 +81,7 @@ def sweep_grid(config: SweepConfig) -> None:
     with console.progress("loading libraries"):
         from va.evaluate.pages import sweep_page
         from va.train import sweep
-    with console.progress("training epochs of all trials") as progress:
+    with _stoppable(resume=config.resume), console.progress("training epochs of all trials") as progress:
         results = sweep.run(config, progress=progress)
     page = sweep_page.write_page(results, config.out)
     for trial in results["failed"]:
@@ -101,7 +103,7 @@ def ablate(config: AblateConfig) -> None:
     with console.progress("loading libraries"):
         from va.evaluate import ablation
         from va.train import ablate as trials
-    with console.progress("training epochs of all trials") as progress:
+    with _stoppable(), console.progress("training epochs of all trials") as progress:
         trained = trials.run(config, progress=progress)
     results = _scored(ablation.run, trained, config)
     if config.json:
@@ -122,7 +124,7 @@ def compare_encoders(config: CompareConfig) -> None:
     with console.progress("loading libraries"):
         from va.evaluate import comparison
         from va.train import compare
-    with console.progress("training epochs of all trials") as progress:
+    with _stoppable(), console.progress("training epochs of all trials") as progress:
         trained = compare.run(config, progress=progress)
     results = _scored(comparison.run, trained, config)
     if config.json:
@@ -132,6 +134,12 @@ def compare_encoders(config: CompareConfig) -> None:
         console.note(f"ranked on {results['selected_on']}; {results['split']} is shown beside it and ranks nothing")
         console.say(str(config.out / "index.html"))
     comparison.require_all(results)
+
+
+def _stoppable(*, resume: bool = True) -> AbstractContextManager[None]:
+    """Say what a stop leaves of runs, and how to go on."""
+    same = "the same command" if resume else "the same command without --no-resume"
+    return console.stoppable(lambda: f"every whole epoch is kept; {same} goes on from there")
 
 
 def _epoch_line(trial: TrainConfig, line: "Epoch") -> str:
@@ -144,8 +152,10 @@ def _epoch_line(trial: TrainConfig, line: "Epoch") -> str:
 
 
 def _scored(run: Callable[..., dict[str, Any]], trained: dict[str, Any], config: RowSettings) -> dict[str, Any]:
-    """Score a table's runs, and name those that failed."""
-    with console.progress("scoring runs") as progress:
+    """Score a table's runs; name those that failed, and say where clips are few."""
+    from va.evaluate import row_scores
+
+    with _stoppable(), console.progress("scoring runs") as progress:
         results = run(
             trained,
             out=config.out,
@@ -158,4 +168,6 @@ def _scored(run: Callable[..., dict[str, Any]], trained: dict[str, Any], config:
         )
     for trial in results["failed"]:
         console.note(f"failed: {trial['run']}: {trial['message']}")
+    if few := row_scores.few_clips(results):
+        console.note(few)
     return results

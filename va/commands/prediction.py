@@ -29,7 +29,7 @@ def predict(config: PredictConfig) -> None:
         return
     with console.progress("loading libraries"):
         from va.evaluate.media import video
-    with console.progress("predicting videos", estimate=False) as progress:
+    with console.stoppable(lambda: _kept(config)), console.progress("predicting videos", estimate=False) as progress:
         summary = video.run(config, progress=progress)
     for note in summary.notes:
         console.note(note)
@@ -50,6 +50,14 @@ def predict(config: PredictConfig) -> None:
             f"{len(summary.failed)} of {len(config.videos)} videos failed, the first because of {first.message}",
             f"{'The others are done. ' if summary.pages else ''}{first.hint}",
         )
+
+
+def _kept(config: PredictConfig) -> str:
+    if config.keep_features is None:
+        return (
+            "finished pages are kept, features are not: the same command begins again, --keep-features DIR would go on"
+        )
+    return f"finished pages are kept; the same command goes on from the features in {config.keep_features}"
 
 
 def _stream(config: PredictConfig) -> None:

@@ -27,6 +27,8 @@ def demo(
         from va import demo as chain
     result = chain.run(out, clips=clips, seconds=seconds, seed=seed, bar=console.progress)
     console.table("Demo encoders on a synthetic corpus, unseen identities, abaw protocol", *result.table)
+    for warning in result.figures["both"]["warnings"]:
+        console.note(warning)
     console.say(str(result.page))
     console.say(str(result.player))
 

@@ -64,6 +64,11 @@ def read_tree(
     Raises:
         VAError: No annotations, annotations or videos that contradict each other, or no clip that can be used.
     """
+    if annotations is not None and not annotations.is_dir():
+        raise VAError(
+            f"--annotations: {annotations} is not a folder",
+            "Name the folder that holds Train_Set and Validation_Set, or leave it out to look in all of the tree.",
+        )
     root = root.absolute()
     skipped: list[Skipped] = []
     there = tree.find_files(root, skipped)
@@ -158,7 +163,9 @@ def _annotations(
     if not seen:
         raise VAError(
             f"{top}: has no VA_Estimation_Challenge/Train_Set/*.txt or Validation_Set/*.txt below it",
-            "Give the folder that holds the annotations and the videos.",
+            "Give the folder that holds the annotations and the videos."
+            if top == root
+            else "Give a folder above them to --annotations, or leave it out to look in all of the tree.",
         )
     return list(read.values())
 

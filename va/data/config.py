@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from va.settings import argument, outside_digest, require
+from va.settings import argument, outside_digest, require, require_outside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class SynthConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """What every data set's command asks for."""
+    """What every data set's command asks for; one that is a tree of files has its top folder in `root`."""
 
     out: Path = outside_digest()
     """Folder to write corpus.json and the label files into."""
@@ -57,8 +57,10 @@ class AdapterConfig:
     """Processes that look at videos; 0 takes one per core, up to 16."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that nothing is written into the tree."""
         require(self.workers >= 0, option="--workers", value=self.workers, expected="0 or more")
+        if isinstance(root := getattr(self, "root", None), Path):
+            require_outside(self.out, root)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,11 +245,11 @@ class ImportConfig:
     rate_hz: float | None = None
     """Rows per second, the first beginning at 0 s; needed where the files hold no times."""
 
-    window_s: float = 10.0
-    """Length of an audio window in seconds (F3); must be that of training."""
+    window_s: float = 10.0  # docs/method.md, F3
+    """Length of an audio window in seconds, by default the paper's; must be that of training."""
 
-    stride_s: float = 3.0
-    """Distance between audio windows in seconds (F3); must be that of training."""
+    stride_s: float = 3.0  # docs/method.md, F3
+    """Distance between audio windows in seconds, by default the paper's; must be that of training."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

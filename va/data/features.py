@@ -7,7 +7,8 @@ in other languages.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -290,8 +291,18 @@ def choose_store(root: Path, *, kind: Kind, name: str, option: str) -> FeatureSt
     ]
     if len(fitting) == 1:
         return fitting[0]
-    there = ", ".join(store.directory.name for store in stores) or "none"
     wanted = f"{kind} encoder '{name}'" if name else f"{kind} encoder"
     if fitting:
-        raise VAError(f"{root}: holds more than one {wanted}", f"Name one with {option}: {there}.")
-    raise VAError(f"{root}: has no {wanted}", f"Set {option} to one that is there: {there}.")
+        raise VAError(f"{root}: holds more than one {wanted}", f"Name one with {option}: {_choices(stores)}.")
+    raise VAError(f"{root}: has no {wanted}", f"Set {option} to one that is there: {_choices(stores)}.")
+
+
+def _choices(stores: Sequence[FeatureStore]) -> str:
+    """List stores by the shortest name that means one of them, trivial baselines last."""
+    encoders = Counter(store.encoder for store in stores)
+    said = [
+        (store.encoder if encoders[store.encoder] == 1 else store.directory.name)
+        + (" (a trivial baseline)" if store.identity.get("baseline") else "")
+        for store in sorted(stores, key=lambda store: bool(store.identity.get("baseline")))
+    ]
+    return ", ".join(said) or "none"

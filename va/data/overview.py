@@ -13,6 +13,9 @@ from va.data.corpus import SPLITS, Clip, Corpus, Truth
 WORST: Final = 10
 """Clips that are listed by name, of each kind of trouble."""
 
+CONSTANT: Final = "one label in the whole clip"
+"""In place of a rate: an utterance's label is that of each of its frames, which is no annotation of frames."""
+
 LENGTHS: Final = 24
 """Bars of the histogram of lengths."""
 
@@ -32,6 +35,7 @@ class _Read:
     grid: NDArray[np.int64]
     rate_hz: float
     uneven: bool
+    constant: bool
     surplus: int
 
 
@@ -45,7 +49,8 @@ def overview(corpus: Corpus, *, progress: Callable[[int, int], None]) -> dict[st
     Returns:
         Plain JSON: `name`, `synthetic`, `path`, `centers` and `texts` of the regions in region order, `splits` (clips,
         identities, hours, frames, labelled, missing and regions of each), `overlap` (identities of two splits),
-        `rates` (Hz, rounded, and clips), `lengths` (edges in seconds, and clips per split), `worst` (clips with the
+        `rates` (label times per second, rounded, or `CONSTANT`, and clips), `constant` (clips whose labels are
+        all alike) of `annotated` ones, `lengths` (edges in seconds, and clips per split), `worst` (clips with the
         most labels missing), `beyond` (clips whose annotation is longer or shorter than the video) and `decisions`.
 
     Raises:
@@ -67,6 +72,8 @@ def overview(corpus: Corpus, *, progress: Callable[[int, int], None]) -> dict[st
         "splits": {name: _split([one for one in read if one.clip.split == name]) for name in names},
         "overlap": _overlap(read),
         "rates": _rates(read),
+        "constant": sum(one.constant for one in read),
+        "annotated": sum(one.labelled > 0 for one in read),
         "lengths": _lengths(read, names),
         "worst": _worst(read),
         "beyond": _beyond(read),
@@ -104,6 +111,7 @@ def _read(clip: Clip, truth: Truth) -> _Read:
         grid=np.bincount(region_of(truth.va[truth.valid]), minlength=9),
         rate_hz=1 / step_s if step_s else 0.0,
         uneven=bool(step_s and high - low > _UNEVEN * step_s),
+        constant=len(truth.time_s) > 1 and bool(truth.valid.any()) and not np.ptp(truth.va[truth.valid], axis=0).any(),
         surplus=surplus,
     )
 
@@ -136,10 +144,11 @@ def _overlap(read: Sequence[_Read]) -> list[dict[str, Any]]:
 
 
 def _rates(read: Sequence[_Read]) -> list[dict[str, Any]]:
-    """Count clips by frame rate, the most frequent first."""
+    """Count clips by how often an annotation says something, the most frequent first."""
     found: dict[str, int] = {}
     for one in read:
         name = "variable" if one.uneven else f"{one.rate_hz:.4g}" if one.rate_hz else "unknown"
+        name = CONSTANT if one.constant else name
         found[name] = found.get(name, 0) + 1
     return [{"rate": name, "clips": clips} for name, clips in sorted(found.items(), key=lambda item: -item[1])]
 

@@ -1,4 +1,7 @@
-"""The folder of a Ray that a command has started; what a killed command left of it goes with the next command."""
+"""Temporary folders that do not outlive their command: what a killed one left goes with the next.
+
+One is that of a Ray that a command has started (`folder`).
+"""
 
 import contextlib
 import os
@@ -20,15 +23,27 @@ _LOCK: Final = "va-command.lock"
 
 @contextlib.contextmanager
 def folder() -> Iterator[str]:
-    """Make a folder below TMPDIR, or /tmp where that is too long a path; removed at the block's end."""
+    """Make a folder for Ray below TMPDIR, or /tmp where that is too long a path; removed at the block's end."""
     root = next(root for root in (tempfile.gettempdir(), "/tmp") if len(os.fsencode(root)) + 10 <= _LONGEST)
-    remove_dead(Path(root))
-    made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+    with below(Path(root), prefix=_PREFIX) as made:
+        yield str(made)
+
+
+@contextlib.contextmanager
+def below(root: Path, *, prefix: str) -> Iterator[Path]:
+    """Make a folder, removed at the block's end; first go the folders there that dead commands left.
+
+    Args:
+        root: Where.
+        prefix: Begins its name, and begins with "va".
+    """
+    remove_dead(root)
+    made = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
     try:
         with locks.locked(made / "new", shared=False, wait=True) as held:
             if held:
                 (made / "new").rename(made / _LOCK)  # so nobody sees it unlocked
-            yield str(made)
+            yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

@@ -18,6 +18,7 @@ from va.evaluate import opening, predict
 from va.evaluate.assemble import ClipSeries
 from va.evaluate.figures import Comparison, Row
 from va.evaluate.opening import Inputs
+from va.evaluate.pages.sentences import FEWEST_CLIPS
 from va.evaluate.protocol import ClipFrames, Figure
 from va.evaluate.rows import Scoring, describe_difference, describe_model
 from va.train.checkpoint import Run
@@ -131,6 +132,7 @@ def compare(
                 "Leave out '--fill none', so that every frame has a prediction of both.",
             )
     valence, arousal, mean = scoring.difference(frames, theirs.frames)
+    score = scoring.abaw(theirs.frames)
     name, differs = other.loaded.directory.name, describe_difference(loaded, other.loaded)
     demo = "; demo encoders" if other.loaded.info["demo_encoders"] else ""
     return Compared(
@@ -138,7 +140,7 @@ def compare(
             kind="compared",
             name=name,
             note=describe_model(other.loaded) + demo + (f"; {differs}" if differs else ""),
-            abaw=scoring.abaw(theirs.frames),
+            abaw=score,
             paper=scoring.paper(theirs.ends),
         ),
         comparison=Comparison(
@@ -147,18 +149,19 @@ def compare(
             ccc_valence=valence,
             ccc_arousal=arousal,
             ccc_mean=mean,
-            sentence=sentence(mean, name=name),
+            sentence=sentence(mean, name=name, num_clips=score["num_clips"]),
         ),
         series=theirs.series,
     )
 
 
-def sentence(mean: Figure, *, name: str) -> str:
+def sentence(mean: Figure, *, name: str, num_clips: int) -> str:
     """Say whether a difference in mean CCC is real.
 
     Args:
         mean: The run's minus the other's, with its paired interval; NaN where undefined.
         name: The other run.
+        num_clips: Clips that it was measured on.
     """
     value, low, high = mean["value"], mean["low"], mean["high"]
     if not math.isfinite(value):
@@ -170,6 +173,8 @@ def sentence(mean: Figure, *, name: str) -> str:
     # As a distance from the other, so that both numbers read in the direction of the sentence.
     ends = sorted((low, high) if value >= 0 else (-low, -high))
     said += f" (95% interval {_bound(ends[0])} to {_bound(ends[1])}): "
+    if num_clips < FEWEST_CLIPS:
+        return said + f"{num_clips} clips are too few to say whether that is real."
     if low > 0 or high < 0:
         return said + "the difference is real at that level."
     return said + "the interval includes 0: these clips cannot tell them apart."

@@ -26,8 +26,9 @@ class EvaluateConfig:
     fill: Literal["nearest", "interpolate", "none"] = "interpolate"
     """How a frame without a prediction of its own gets one; none leaves it out, which lowers the coverage."""
 
-    smooth: Literal["auto", "none", "median", "gaussian", "hamming"] = "auto"
-    """Kernel of the smoothed figures; auto takes the one with the best mean CCC on the selection clips (settled 7)."""
+    smooth: Literal["auto", "none", "median", "gaussian", "hamming"] = "auto"  # docs/method.md, settled 7
+    """Kernel of the smoothed figures; auto takes the one with the best mean CCC on the clips that the run was
+    selected on."""
 
     smooth_s: float = 0.0
     """Width of the kernel in seconds; 0 for the one with the best mean CCC on the selection clips."""

@@ -196,7 +196,8 @@ class ReportFigures(TypedDict):
     filled: float
     label_shift_s: float
     warnings: Sequence[str]
-    """Why figures may be better than the truth: clips that a run was trained or chosen on, or may have been."""
+    """Why figures may be better than the truth, or say little: clips that a run was trained or chosen on, or may have
+    been; few clips."""
     rows: Sequence[Row]
     published: Sequence[Published]
     comparisons: Sequence[Comparison]

@@ -58,8 +58,9 @@ class PredictConfig:
     centers: tuple[float, ...] = CENTERS
     """Region centres along both axes for --zero-shot; there are as many texts as pairs of them."""
 
-    scale: float = 10.0
-    """Scale of the cosines before the softmax in --zero-shot: 10 is the release's (R4), 100 about CLIP's own."""
+    scale: float = 10.0  # docs/method.md, R4
+    """Scale of the cosines before the softmax in --zero-shot: 10 as in the code of the paper's authors, 100
+    about CLIP's own."""
 
     video: Literal["embed", "link", "none"] = "embed"
     """How a page holds its video: inside it, as a reference to the file, or not at all."""

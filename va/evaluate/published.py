@@ -9,12 +9,12 @@ from typing import Final
 from va.evaluate.figures import Published
 
 PUBLISHED: Final[tuple[Published, ...]] = (
-    Published(
+    Published(  # docs/method.md, R2
         name="The paper (GRU, attention and gate)",
         ccc_valence=0.4655,
         ccc_arousal=0.6068,
         ccc_mean=0.5361,
-        note="its own protocol: probably one prediction per window, none for the first 10 s (R2); split not named",
+        note="its own protocol: probably one prediction per window, none for the first 10 s; split not named",
     ),
     Published(
         name="Challenge baseline, 6th ABAW",

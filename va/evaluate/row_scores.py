@@ -22,7 +22,7 @@ from va.device import choose_device
 from va.errors import VAError
 from va.evaluate import intervals, opening, predict, protocol
 from va.evaluate.metrics import BoolArray, FloatArray
-from va.evaluate.pages import markup
+from va.evaluate.pages import markup, sentences
 from va.evaluate.pages.report import NAMES
 from va.evaluate.pages.table_parts import HEADLINE
 from va.evaluate.predict import SplitPredictions
@@ -108,6 +108,13 @@ def run(
     files.write_json(out / "results.json", results)
     files.write_text(out / "index.html", render(results))
     return results
+
+
+def few_clips(results: Mapping[str, Any]) -> str:
+    """Warn where the runs were scored on few clips, which are the same for all; "" where there are enough."""
+    forms = [form for row in results["rows"] for form in row["forms"].values()]
+    counted = [trial[name]["num_clips"] for form in forms for trial in form["trials"] for name in PROTOCOLS]
+    return sentences.few_clips(max(counted, default=0))
 
 
 def require_all(results: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from va.evaluate.config import EvaluateConfig
 from va.evaluate.diagnostics import truth_series
 from va.evaluate.figures import ReportFigures, Robustness, Row, Smoothing, Smoothness
 from va.evaluate.opening import Inputs, open_split
-from va.evaluate.pages import report
+from va.evaluate.pages import report, sentences
 from va.evaluate.predict import SplitPredictions
 from va.evaluate.protocol import ClipFrames
 from va.evaluate.published import PUBLISHED
@@ -162,6 +162,7 @@ def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> Re
     found, smoothed, compared = measured.found, measured.smoothed, measured.compared
     others = [one.loaded for one in opened.others]
     ours = _own_rows(loaded, found, smoothed, scoring)
+    few = sentences.few_clips(ours[0]["abaw"]["num_clips"])
     return ReportFigures(
         title=f"{rows.describe_model(loaded)} on {inputs.corpus.name}",
         run=loaded.directory.name,
@@ -175,7 +176,7 @@ def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> Re
         fill=config.fill,
         filled=ours[0]["abaw"]["filled"],
         label_shift_s=config.label_shift_s,
-        warnings=provenance.warnings(loaded, others, opened.clips),
+        warnings=[*provenance.warnings(loaded, others, opened.clips), *filter(None, [few])],
         rows=[*ours, *(one.row for one in compared), *measured.baselines],
         published=PUBLISHED,
         comparisons=[one.comparison for one in compared],

@@ -66,11 +66,11 @@ class ExtractSettings:
     face_margin: float = 0.1
     """Margin around a detected face at each edge, as a share of its longer side."""
 
-    window_s: float = 10.0
-    """Length of an audio window in seconds (F3); part of the audio identity."""
+    window_s: float = 10.0  # docs/method.md, F3
+    """Length of an audio window in seconds, by default the paper's; part of the audio identity."""
 
-    stride_s: float = 3.0
-    """Distance between audio windows in seconds (F3); part of the audio identity."""
+    stride_s: float = 3.0  # docs/method.md, F3
+    """Distance between audio windows in seconds, by default the paper's; part of the audio identity."""
 
     part: str = outside_digest(default="1/1")
     """Which part of the corpus, i/n: n jobs of a batch scheduler, each with its own i, fill one store together."""
@@ -152,9 +152,9 @@ class PromptsConfig:
     .toml file with the lists texts and templates. As many as the regions that will be trained with; by default the
     texts that are there."""
 
-    templates: Path | None = outside_digest(default=None)
+    templates: Path | None = outside_digest(default=None)  # docs/method.md, F10
     """Templates, one per line, each with {} for the text; by default those of the texts' .toml file, else the paper's
-    three (F10)."""
+    three."""
 
     tower: bool = outside_digest(default=False)
     """Keep the encoder's text tower beside the features too, frozen, with the texts' tokens: what 'va train --context'

@@ -158,7 +158,7 @@ def _backbone_row(pair: Pair, *, is_reference: bool) -> Row:
     name, published = _BACKBONES.get(encoders, (" and ".join(encoders), None))
     return Row(
         name=name,
-        note="GRU, attention only (F19)",
+        note="GRU, attention only",  # docs/method.md, F19
         published=published,
         is_reference=is_reference,
         pair=pair,

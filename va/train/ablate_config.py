@@ -29,18 +29,18 @@ class RowSettings:
     split: Literal["val", "test"] = "val"
     """Split that is reported; it must have annotations."""
 
-    select_on: Literal["dev", "val"] = HeadSettings.select_on
+    select_on: Literal["dev", "val"] = HeadSettings.select_on  # docs/method.md, settled 7
     """Split that chooses the epoch: dev, held out of train by identity, or val, the field's habit, which the page then
-    names (settled 7)."""
+    names."""
 
-    epochs: int = HeadSettings.epochs
-    """Passes over the training windows (F14)."""
+    epochs: int = HeadSettings.epochs  # docs/method.md, F14
+    """Passes over the training windows; by default the paper's."""
 
-    learning_rate: float = HeadSettings.learning_rate
-    """AdamW's step size for the head (F14)."""
+    learning_rate: float = HeadSettings.learning_rate  # docs/method.md, F14
+    """AdamW's step size for the head; by default the paper's."""
 
-    batch_size: int = HeadSettings.batch_size
-    """Windows in a batch (F14)."""
+    batch_size: int = HeadSettings.batch_size  # docs/method.md, F14
+    """Windows in a batch; by default the paper's."""
 
     resamples: int = 2000
     """Bootstrap resamples of clips for the 95% intervals over clips."""
@@ -79,8 +79,8 @@ def require_pairs(pairs: tuple[str, ...]) -> None:
 class AblateConfig(EngineSettings, RowSettings):
     """Which of the paper's tables to run again, on what; everything else is the paper's recipe."""
 
-    table: int
-    """Table of the paper: 1 (backbones, F15), 2 (temporal model and fusion, F16) or 3 (region grid, F17)."""
+    table: int  # docs/method.md, F15, F16, F17
+    """Table of the paper: 1 (backbones), 2 (temporal model and fusion) or 3 (region grid)."""
 
     pairs: tuple[str, ...] = ()
     """Encoders as FRAME+AUDIO: two pairs for table 1, by default clip-vit-b-32+logmel,clip-vit-b-16+ast; one for the

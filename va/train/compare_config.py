@@ -13,30 +13,30 @@ from va.train.config import HeadSettings, TrainConfig
 class CompareConfig(EngineSettings, RowSettings):
     """Which encoders to compare, and the head that is trained on each; by default the paper's."""
 
-    pairs: tuple[str, ...] = ()
+    pairs: tuple[str, ...] = ()  # docs/method.md, settled 10
     """Encoders as FRAME+AUDIO, at least two pairs; by default every frame encoder with every audio encoder that is no
-    baseline. Log-mel goes through its CNN (settled 10)."""
+    baseline. Log-mel goes through its CNN."""
 
     modalities: Literal["both", "face", "voice"] = HeadSettings.modalities
     """What the heads see; with face or voice there is one row per encoder of that kind."""
 
-    target: Literal["frames", "end"] = HeadSettings.target
-    """A prediction for each half-second cell, or a single one at the window's end (settled 4)."""
+    target: Literal["frames", "end"] = HeadSettings.target  # docs/method.md, settled 4
+    """A prediction for each half-second cell, or a single one at the window's end."""
 
-    temporal: Literal["gru", "tcn"] = HeadSettings.temporal
-    """Temporal model of each modality (table 2)."""
+    temporal: Literal["gru", "tcn"] = HeadSettings.temporal  # docs/method.md, F6, F16
+    """Temporal model of each modality, as in 'va train'."""
 
-    fusion: Literal["attention", "gated", "hierarchical"] = HeadSettings.fusion
-    """How sound and video meet (table 2)."""
+    fusion: Literal["attention", "gated", "hierarchical"] = HeadSettings.fusion  # docs/method.md, F11, F12, F16
+    """How sound and video meet, as in 'va train'."""
 
-    width: int = HeadSettings.width
-    """Features inside the head (F5, F6, settled 5)."""
+    width: int = HeadSettings.width  # docs/method.md, F5, F6, settled 5
+    """Features inside the head; by default the paper's."""
 
-    standardise: bool = HeadSettings.standardise
-    """Bring each stored feature to mean 0 and deviation 1 over the training clips (settled 12)."""
+    standardise: bool = HeadSettings.standardise  # docs/method.md, settled 12
+    """Bring each stored feature to mean 0 and deviation 1 over the training clips."""
 
-    region_weight: float = TrainConfig.region_weight
-    """Weight lambda of the region term (F13), in all rows alike; 0 in all where no encoder has texts (settled 13)."""
+    region_weight: float = TrainConfig.region_weight  # docs/method.md, F13, settled 13
+    """Weight lambda of the region term, in all rows alike; 0 in all where no encoder has texts."""
 
     prototypes_from: str = outside_digest(default="")
     """Frame encoder whose region texts the others without any use; needed only where several have some."""

@@ -28,63 +28,66 @@ class HeadSettings:
     voice_encoder: str = ""
     """Audio encoder to use; needed only when the features folder holds several."""
 
-    prototypes_from: str = outside_digest(default="")
+    prototypes_from: str = outside_digest(default="")  # docs/method.md, settled 13
     """Frame encoder whose region texts to use; by default the frame encoder's own or, where it has none, those of the
-    only one here that has some (settled 13)."""
+    only one here that has some."""
 
     modalities: Literal["both", "face", "voice"] = "both"
     """What the head sees."""
 
-    target: Literal["frames", "end"] = "frames"
-    """A prediction for each half-second cell, or the release's single one at the window's end (settled 4)."""
+    target: Literal["frames", "end"] = "frames"  # docs/method.md, settled 4
+    """A prediction for each half-second cell, or a single one at the window's end, as in the code of the paper's
+    authors."""
 
-    temporal: Literal["gru", "tcn"] = "gru"
-    """Temporal model of each modality (table 2)."""
+    temporal: Literal["gru", "tcn"] = "gru"  # docs/method.md, F6, F16
+    """Temporal model of each modality: the paper's GRU, or the TCN of its table 2."""
 
-    fusion: Literal["attention", "gated", "hierarchical"] = "hierarchical"
-    """How sound and video meet (table 2); hierarchical is attention, then the gate."""
+    fusion: Literal["attention", "gated", "hierarchical"] = "hierarchical"  # docs/method.md, F11, F12, F16
+    """How sound and video meet; hierarchical is attention, then the gate: the paper's. The others are in its
+    table 2."""
 
-    tcn_levels: int = 2
-    """Levels of the TCN, each two convolutions dilated twice as far as those before (settled 10)."""
+    tcn_levels: int = 2  # docs/method.md, settled 10
+    """Levels of the TCN, each two convolutions dilated twice as far as those before."""
 
-    tcn_kernel: int = 3
-    """Steps under a TCN kernel; odd unless --tcn-causal (settled 10)."""
+    tcn_kernel: int = 3  # docs/method.md, settled 10
+    """Steps under a TCN kernel; odd unless --tcn-causal."""
 
-    tcn_dropout: float = 0.1
-    """Dropout inside the TCN (settled 10); no other part of the head has any."""
+    tcn_dropout: float = 0.1  # docs/method.md, settled 10
+    """Dropout inside the TCN; no other part of the head has any."""
 
     tcn_causal: bool = False
     """Let the TCN look only at the past."""
 
-    standardise: bool = False
-    """Bring each stored feature to mean 0 and deviation 1 over the training clips (settled 12)."""
+    standardise: bool = False  # docs/method.md, settled 12
+    """Bring each stored feature to mean 0 and deviation 1 over the training clips."""
 
-    width: int = 256
-    """Features inside the head: projection, GRU output (both directions together) and fusion (F5, F6, settled 5)."""
+    width: int = 256  # docs/method.md, F5, F6, settled 5
+    """Features inside the head: projection, GRU output (both directions together) and fusion; by default the
+    paper's."""
 
-    num_heads: int = 4
-    """Attention heads (R7)."""
+    num_heads: int = 4  # docs/method.md, R7
+    """Attention heads; by default as in the code of the paper's authors."""
 
-    window_s: float = 10.0
-    """Window in seconds (F3); must be that of the audio features."""
+    window_s: float = 10.0  # docs/method.md, F3
+    """Window in seconds, by default the paper's; must be that of the audio features."""
 
-    stride_s: float = 3.0
-    """Distance between windows in seconds (F3); must be that of the audio features."""
+    stride_s: float = 3.0  # docs/method.md, F3
+    """Distance between windows in seconds, by default the paper's; must be that of the audio features."""
 
-    region_scale: float = 10.0
-    """First value of the learned scale of the region logits; the release keeps it at 10 (R4)."""
+    region_scale: float = 10.0  # docs/method.md, R4
+    """First value of the learned scale of the region logits; the paper's authors keep it at 10."""
 
-    batch_size: int = 16
-    """Windows in a batch (F14)."""
+    batch_size: int = 16  # docs/method.md, F14
+    """Windows in a batch; by default the paper's."""
 
-    epochs: int = 15
-    """Passes over the training windows (F14)."""
+    epochs: int = 15  # docs/method.md, F14
+    """Passes over the training windows; by default the paper's."""
 
-    learning_rate: float = 1e-4
-    """AdamW's step size for the head (F14)."""
+    learning_rate: float = 1e-4  # docs/method.md, F14
+    """AdamW's step size for the head; by default the paper's."""
 
-    weight_decay: float = 1e-4
-    """AdamW's weight decay, on all parameters (F14)."""
+    weight_decay: float = 1e-4  # docs/method.md, F14
+    """AdamW's weight decay, on all parameters; by default the paper's."""
 
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate over the steps: as it is, or falling to 0 along half a cosine."""
@@ -101,15 +104,15 @@ class HeadSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Products in 16 bit, on a GPU only; weights, recurrences and losses stay in float32."""
 
-    patience: int = 5
-    """Stop after so many epochs without a better score on the selection split (R3)."""
+    patience: int = 5  # docs/method.md, R3
+    """Stop after so many epochs without a better score on the selection split (--select-on)."""
 
-    select_on: Literal["dev", "val"] = "dev"
+    select_on: Literal["dev", "val"] = "dev"  # docs/method.md, settled 7
     """Split that chooses the epoch: dev, held out of train by identity, or val, the field's habit, which is then
-    named in every report (settled 7)."""
+    named in every report."""
 
-    dev_fraction: float = 0.15
-    """Share of the training identities that form dev (settled 7)."""
+    dev_fraction: float = 0.15  # docs/method.md, settled 7
+    """Share of the training identities that form dev."""
 
     resume: bool = outside_digest(default=True)
     """Go on from the last whole epoch of the same run if it was interrupted."""
@@ -152,21 +155,22 @@ class TrainConfig(HeadSettings):
     name: str = outside_digest(default="")
     """First part of the run directory's name; by default made from the architecture."""
 
-    centers: tuple[float, ...] = (-0.66, 0.0, 0.66)
-    """Region centres along each axis, in valence/arousal units (F7); 'va prompts' makes as many texts as regions."""
+    centers: tuple[float, ...] = (-0.66, 0.0, 0.66)  # docs/method.md, F7
+    """Region centres along each axis, in valence/arousal units, by default the paper's; 'va prompts' makes
+    as many texts as regions."""
 
     centers_arousal: tuple[float, ...] = ()
     """Centres along the arousal axis, where they differ from --centers."""
 
-    sigma: float = 0.45
-    """Width of the soft labels' Gaussian, in valence/arousal units (F8, paper eq. 2)."""
+    sigma: float = 0.45  # docs/method.md, F8, paper eq. 2
+    """Width of the soft labels' Gaussian, in valence/arousal units; by default the paper's."""
 
-    region_weight: float = 0.2
-    """Weight lambda of the region term (F13, paper eq. 6); 0 switches it off."""
+    region_weight: float = 0.2  # docs/method.md, F13, paper eq. 6
+    """Weight lambda of the region term, by default the paper's; 0 switches it off."""
 
-    region_form: Literal["learned", "release"] = "learned"
-    """What meets the prototypes: a learned view of the fused features, or the raw CLIP feature as in the release (R4),
-    which is refused while CLIP is frozen: no trained parameter would feel it."""
+    region_form: Literal["learned", "release"] = "learned"  # docs/method.md, R4
+    """What meets the prototypes: a learned view of the fused features, or the raw CLIP feature as in the code of the
+    paper's authors, which is refused while CLIP is frozen: no trained parameter would feel it."""
 
     context: int = 0
     """Vectors learned by the region term before the regions' texts, through the frozen text tower (CoOp); 0 for none.
@@ -201,7 +205,7 @@ class TrainConfig(HeadSettings):
         if self.region_form == "release":
             raise VAError(
                 "--region-form release: compares the frozen CLIP feature with frozen texts, so nothing would learn "
-                "from it: lambda, centers and sigma would change nothing (docs/method.md, R4)",
+                "from it: lambda, centers and sigma would change nothing (R4 in docs/method.md)",
                 "Use --region-form learned, or --region-weight 0 for no region term.",
             )
         if self.context and not self.region_weight:
@@ -244,15 +248,16 @@ _POSITIVE = (
 class SweepConfig(EngineSettings, HeadSettings):
     """Which trials 'va sweep-grid' trains: every combination of the lists, each with every seed."""
 
-    centers: tuple[float, ...] = (0.5, 0.66, 0.8, 1.0)
-    """Outer centre c of each trial's grid, {-c, 0, c} on both axes, in valence/arousal units (table 3)."""
+    centers: tuple[float, ...] = (0.5, 0.66, 0.8, 1.0)  # docs/method.md, F17
+    """Outer centre c of each trial's grid, {-c, 0, c} on both axes, in valence/arousal units, as in the paper's
+    table 3."""
 
-    sigmas: tuple[float, ...] = (0.3, 0.45, 0.6)
-    """Widths of the soft labels' Gaussian, in valence/arousal units (table 3)."""
+    sigmas: tuple[float, ...] = (0.3, 0.45, 0.6)  # docs/method.md, F17
+    """Widths of the soft labels' Gaussian, in valence/arousal units, as in the paper's table 3."""
 
-    lambdas: tuple[float, ...] = (0.2,)
-    """Weights of the region term (F13); 0 is trained once for all centres, sigmas and numbers of context vectors, which
-    then change nothing."""
+    lambdas: tuple[float, ...] = (0.2,)  # docs/method.md, F13
+    """Weights lambda of the region term; 0 is trained once for all centres, sigmas and numbers of context vectors,
+    which then change nothing."""
 
     context: tuple[int, ...] = (TrainConfig.context,)
     """Numbers of vectors learned by the region term before the regions' texts; 0 for none. Above 0 needs the file that

@@ -63,65 +63,65 @@ class FinetuneConfig:
     face_margin: float | None = None
     """Without --from: margin around a detected face, as in 'va extract'."""
 
-    window_s: float | None = None
-    """Without --from: window in seconds (F3; 10 by default)."""
+    window_s: float | None = None  # docs/method.md, F3
+    """Without --from: window in seconds (10 by default, the paper's)."""
 
-    stride_s: float | None = None
-    """Without --from: distance between windows in seconds (F3; 3 by default)."""
+    stride_s: float | None = None  # docs/method.md, F3
+    """Without --from: distance between windows in seconds (3 by default, the paper's)."""
 
     modalities: Literal["both", "face", "voice"] | None = None
     """Without --from: what the head sees, as in 'va train'. The other tower stays as it is."""
 
-    target: Literal["frames", "end"] | None = None
-    """Without --from: what is predicted, as in 'va train' (settled 4)."""
+    target: Literal["frames", "end"] | None = None  # docs/method.md, settled 4
+    """Without --from: what is predicted, as in 'va train'."""
 
-    temporal: Literal["gru", "tcn"] | None = None
-    """Without --from: temporal model, as in 'va train' (table 2)."""
+    temporal: Literal["gru", "tcn"] | None = None  # docs/method.md, F16
+    """Without --from: temporal model, as in 'va train'."""
 
-    fusion: Literal["attention", "gated", "hierarchical"] | None = None
-    """Without --from: how sound and video meet, as in 'va train' (table 2)."""
+    fusion: Literal["attention", "gated", "hierarchical"] | None = None  # docs/method.md, F16
+    """Without --from: how sound and video meet, as in 'va train'."""
 
-    tcn_levels: int | None = None
-    """Without --from: as in 'va train' (settled 10)."""
+    tcn_levels: int | None = None  # docs/method.md, settled 10
+    """Without --from: levels of the TCN, as in 'va train'."""
 
-    tcn_kernel: int | None = None
-    """Without --from: as in 'va train' (settled 10)."""
+    tcn_kernel: int | None = None  # docs/method.md, settled 10
+    """Without --from: steps under a TCN kernel, as in 'va train'."""
 
-    tcn_dropout: float | None = None
-    """Without --from: as in 'va train' (settled 10)."""
+    tcn_dropout: float | None = None  # docs/method.md, settled 10
+    """Without --from: dropout inside the TCN, as in 'va train'."""
 
     tcn_causal: bool | None = None
-    """Without --from: as in 'va train'."""
+    """Without --from: let the TCN look only at the past, as in 'va train'."""
 
-    width: int | None = None
-    """Without --from: features inside the head, as in 'va train' (F6)."""
+    width: int | None = None  # docs/method.md, F6
+    """Without --from: features inside the head, as in 'va train'."""
 
-    num_heads: int | None = None
-    """Without --from: attention heads, as in 'va train' (R7)."""
+    num_heads: int | None = None  # docs/method.md, R7
+    """Without --from: attention heads, as in 'va train'."""
 
-    region_scale: float | None = None
-    """Without --from: first scale of the region logits, as in 'va train' (R4)."""
+    region_scale: float | None = None  # docs/method.md, R4
+    """Without --from: first scale of the region logits, as in 'va train'."""
 
-    centers: tuple[float, ...] | None = None
-    """Without --from: region centres, as in 'va train' (F7); three on each axis, because the texts are the paper's."""
+    centers: tuple[float, ...] | None = None  # docs/method.md, F7
+    """Without --from: region centres, as in 'va train'; three on each axis, because the texts are the paper's."""
 
     centers_arousal: tuple[float, ...] | None = None
     """Without --from: centres along the arousal axis, where they differ."""
 
-    sigma: float | None = None
-    """Without --from: width of the soft labels' Gaussian, as in 'va train' (F8)."""
+    sigma: float | None = None  # docs/method.md, F8
+    """Without --from: width of the soft labels' Gaussian, as in 'va train'."""
 
-    region_weight: float | None = None
-    """Without --from: weight lambda of the region term, as in 'va train' (F13)."""
+    region_weight: float | None = None  # docs/method.md, F13
+    """Without --from: weight lambda of the region term, as in 'va train'."""
 
-    select_on: Literal["dev", "val"] | None = None
-    """Without --from: split that chooses the epoch, as in 'va train' (settled 7)."""
+    select_on: Literal["dev", "val"] | None = None  # docs/method.md, settled 7
+    """Without --from: split that chooses the epoch, as in 'va train'."""
 
-    dev_fraction: float | None = None
-    """Without --from: share of the training identities that form dev (settled 7)."""
+    dev_fraction: float | None = None  # docs/method.md, settled 7
+    """Without --from: share of the training identities that form dev."""
 
-    batch_size: int = 16
-    """Windows in a batch, of all processes together (F14)."""
+    batch_size: int = 16  # docs/method.md, F14
+    """Windows in a batch, of all processes together; by default the paper's."""
 
     micro_batch: int = outside_digest(default=1)
     """Windows encoded at once: more is faster on a GPU and takes more memory, and changes nothing but rounding."""
@@ -129,17 +129,17 @@ class FinetuneConfig:
     checkpointing: bool = outside_digest(default=True)
     """Keep no activations inside the backbones' blocks: far less memory, and a third more time."""
 
-    epochs: int = 15
-    """Passes over the training windows (F14)."""
+    epochs: int = 15  # docs/method.md, F14
+    """Passes over the training windows; by default the paper's."""
 
-    patience: int = 5
-    """Stop after so many epochs without a better score on the selection split (R3)."""
+    patience: int = 5  # docs/method.md, R3
+    """Stop after so many epochs without a better score on the selection split (--select-on)."""
 
-    learning_rate: float = 1e-4
-    """AdamW's step size for the head (F14)."""
+    learning_rate: float = 1e-4  # docs/method.md, F14
+    """AdamW's step size for the head; by default the paper's."""
 
-    backbone_rate: float = 3e-6
-    """AdamW's step size for the backbones (F14)."""
+    backbone_rate: float = 3e-6  # docs/method.md, F14
+    """AdamW's step size for the backbones; by default the paper's."""
 
     layer_decay: float = 1.0
     """Factor on the backbones' step size from each block to the one below it; 1 for none."""
@@ -150,8 +150,8 @@ class FinetuneConfig:
     thaw_voice: int = -1
     """Blocks of the audio encoder that learn, likewise."""
 
-    weight_decay: float = 1e-4
-    """AdamW's weight decay (F14), on matrices only: not on norms, biases and other vectors."""
+    weight_decay: float = 1e-4  # docs/method.md, F14
+    """AdamW's weight decay, by default the paper's; on matrices only: not on norms, biases and other vectors."""
 
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rates over the steps: as they are, or falling to 0 along half a cosine."""

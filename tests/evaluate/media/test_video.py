@@ -2,12 +2,15 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support import make_video, sine
 from tiny_run import make_run
 
@@ -119,6 +122,36 @@ def test_names_keep_their_ends_and_must_be_text() -> None:
     assert [each.name for each in found] == ["v_left", "2-V_LEFT", "2-2-v_left", ".mp4"]
     with pytest.raises(VAError, match="not UTF-8"):
         video_features.named([Path("\udcff.mp4")])
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("talk", ""), ("Café 1", ""), ("日本 (2)", ""), ("100%", ""), ("a.b", ""), ("x" * 120, ""),
+        ("a:b", "a_b"), ("../../x", "_.._x"), ("..", "_"), (".hidden", "hidden"), ("a ", "a"), ("a~b", "a_b"),
+        ("con", "_con"), ("LPT1.x", "_LPT1.x"), ("\u202egpj", "_gpj"), ("a\nb", "a_b"), ("é" * 61, "é" * 60),
+    ],
+)  # fmt: skip
+def test_files_have_names_that_people_read_and_every_system_takes(name: str, start: str, tmp_path: Path) -> None:
+    made = video_features.file_name(name)
+    assert made == name if not start else re.fullmatch(re.escape(start) + "~[0-9a-f]{8}", made)
+    (tmp_path / f"{made}.preview.mp4").touch()
+    assert [file.name for file in tmp_path.iterdir()] == [f"{made}.preview.mp4"]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=2, max_size=2, unique=True))
+def test_two_names_never_become_one(names: list[str]) -> None:
+    first, second = map(video_features.file_name, names)
+    assert first != second
+    for made in (first, second):
+        assert made.isprintable() and not set(made) & set('<>:"/\\|?*') and made[0] not in " ." and made[-1] not in " ."
+        assert len(made.encode()) <= 130
+
+
+def test_videos_whose_names_differ_in_capitals_or_what_is_refused_stay_apart() -> None:
+    paths = [Path("a/v:1.mp4"), Path("b/V:1.mp4"), Path("c/v?1.mp4"), Path("d/e\u0301.mp4"), Path("e/\u00c9.mp4")]
+    found = video_features.named(paths)
+    assert [each.name for each in found] == ["v:1", "2-V:1", "v?1", "e\u0301", "2-\u00c9"]
 
 
 def test_smoothing_adds_columns_and_kept_features_are_kept(run: Path, media_folder: Path, tmp_path: Path) -> None:

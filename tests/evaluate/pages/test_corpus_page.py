@@ -88,6 +88,15 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     assert "drawn faces and synthesised voices" in synthetic
 
 
+def test_nothing_that_is_passed_on_says_where_the_corpus_lies(tmp_path: Path) -> None:
+    found = found_in(build(tmp_path / "mine"))
+    path = corpus_page.write_page(found, tmp_path / "out")
+    assert found["path"] == str(tmp_path / "mine" / "corpus.json"), "--json says it, to who is at the machine"
+    for file in (path, path.with_name("summary.json")):
+        content = file.read_text(encoding="utf-8")
+        assert str(tmp_path) not in content and "mine/corpus.json" in content
+
+
 def test_maps_have_valence_to_the_right_and_arousal_up(tmp_path: Path) -> None:
     found = found_in(build(tmp_path))
     found["splits"]["train"]["regions"] = list(range(9))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from html_page import Page
 
-from va.evaluate.pages import reproduction_page
+from va.evaluate.pages import reproduction_page, sentences
 
 HOSTILE = "</td><script>alert(1)</script>\"'&{{lead}}"
 
@@ -25,7 +25,9 @@ def row(name: str, *, published: float | None, end: float | None, frames: float 
 
 
 def own(name: str) -> dict[str, Any]:
-    score = {axis: {"value": 0.4321, "low": None, "high": None} for axis in ("ccc_valence", "ccc_arousal", "ccc_mean")}
+    axes = ("ccc_valence", "ccc_arousal", "ccc_mean")
+    score: dict[str, Any] = {axis: {"value": 0.4321, "low": None, "high": None} for axis in axes}
+    score["num_clips"] = 76
     line = {"kind": "run", "name": "Full model", "note": "this run", "abaw": score, "paper": None}
     return {"run": name, "page": f"reports/{name}/index.html", "rows": [line]}
 
@@ -78,6 +80,12 @@ def test_demo_encoders_are_called_so(results: dict[str, Any]) -> None:
         "Demo encoders know only drawn faces"
         in Page(reproduction_page.render(results | {"demo_encoders": True})).text()
     )
+
+
+def test_few_clips_are_told(results: dict[str, Any]) -> None:
+    assert "clips have labels" not in Page(reproduction_page.render(results)).text()
+    results["own"][0]["rows"][0]["abaw"]["num_clips"] = 3
+    assert sentences.few_clips(3) in Page(reproduction_page.render(results)).text()
 
 
 def test_selection_on_dev_is_said(results: dict[str, Any]) -> None:

@@ -235,6 +235,25 @@ def test_an_interrupted_run_says_what_is_kept_and_where_it_goes_on(
     ]
 
 
+def test_a_failure_says_what_it_leaves_and_how_to_be_rid_of_it(
+    fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(keeper: Keeper, stack: Stack, lost: Sequence[Tensor]) -> None:
+        if keeper.begun:
+            raise VAError("the loss is not finite", "Give a smaller --learning-rate.")
+
+    said: list[str] = []
+    monkeypatch.setattr(Keeper, "save_now_and_then", failing)
+    with pytest.raises(VAError, match="the loss is not finite"):
+        fine_run.tune(fine.config(tmp_path, epochs=2, **FROZEN), said.append)
+    (directory,) = tmp_path.glob("gru-*")
+    size = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+    assert size and said[-1] == (
+        f"{directory}: holds {size / 1e9:.2g} GB to go on from with the same settings; "
+        "if you train with others, remove that folder"
+    )
+
+
 def test_an_interrupt_before_and_after_training_says_what_is_kept(
     fine: Fine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,9 +189,12 @@ def write_tree(
         # Forking a process that has loaded torch or opened a codec is not safe; a fresh one is.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, clips), mp_context=context) as pool:
-            futures = [pool.submit(_write_clip, *job) for job in jobs]
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                progress(done, clips)
+            try:
+                futures = [pool.submit(_write_clip, *job) for job in jobs]
+                for done, future in enumerate(as_completed(futures), start=1):
+                    future.result()
+                    progress(done, clips)
+            finally:
+                pool.shutdown(cancel_futures=True)  # else whoever stops it waits for all that has not begun
     rows = [f"{clip_name(spec)},person_{spec.identity:04d}" for spec in specs]
     _write_text(root / "identities.csv", "\n".join(["name,identity", *rows]) + "\n")

@@ -149,7 +149,7 @@ def _write(video: Video, predictor: AnyPredictor, config: PredictConfig, progres
         )
         smoothed = on_cells(smoothing.smooth(axes, kernel=config.smooth, width_s=config.smooth_s), len(answer.time_s))
     notes = [*answer.notes, *remarks.of_medium(video.seen)]
-    name = files.safe_name(video.name)
+    name = video_features.file_name(video.name)
     table, page = config.folder / f"{name}.csv", config.folder / f"{name}.html"
     write_csv(table, answer, smoothed=smoothed, frame_time_s=video.seen.frame_time_s, source=predictor.source)
     data = PlayerData(

@@ -6,10 +6,14 @@ fails costs only itself.
 
 import contextlib
 import dataclasses
+import hashlib
+import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +21,7 @@ from va import files
 from va.data import corpus
 from va.data.corpus import Clip, Truth
 from va.data.features import FeatureStore
+from va.engine import scratch
 from va.errors import VAError
 from va.evaluate.media import cells
 from va.evaluate.media.cells import Features
@@ -25,6 +30,11 @@ from va.extract import looking, pipeline
 from va.extract.looking import Seen
 
 Progress = Callable[[int, int, str], None]
+
+_REFUSED: Final = frozenset('<>:"/\\|?*~')
+_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_LONGEST_NAME: Final = 120
+"""Bytes; systems allow 255 with suffixes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +73,36 @@ def named(paths: Sequence[Path]) -> list[Named]:
         except UnicodeEncodeError:
             raise VAError(f"{str(path)!r}: its name is not UTF-8 text", "Rename the file.") from None
         name, number = path.stem, 1
-        while files.safe_name(name).casefold() in taken:
+        while not taken.isdisjoint(_keys(name)):
             number += 1
             name = f"{number}-{path.stem}"  # in front, because `_left` and `_right` at the end say who is meant
-        taken.add(files.safe_name(name).casefold())
+        taken |= _keys(name)
         found.append(Named(path=path, name=name))
     return found
+
+
+def _keys(name: str) -> set[str]:
+    """Give what must differ between two videos, on disks that take capitals for small letters too."""
+    return {unicodedata.normalize("NFC", made).casefold() for made in (files.safe_name(name), file_name(name))}
+
+
+def file_name(name: str) -> str:
+    """Turn a video's name into that of its files, which people read: most names stay as they are.
+
+    What some system refuses or hides (separators, `:` and its kin, what cannot be seen, dots and spaces at an end,
+    names of devices, more than 120 bytes) goes or becomes `_`. A name that had any of it ends in `~` and eight
+    hexadecimal digits of the whole, so that two do not become one; `~` counts as refused, so no other name ends so.
+
+    Args:
+        name: UTF-8 text.
+    """
+    kept = "".join(each if each.isprintable() and each not in _REFUSED else "_" for each in name)
+    kept = kept.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    bare = kept.strip(" .")
+    bare = f"_{bare}" if not bare or _DEVICE.fullmatch(bare) else bare
+    if bare == name:
+        return name
+    return f"{bare}~{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
 
 
 @contextlib.contextmanager
@@ -91,13 +125,13 @@ def extracted(
         VAError: Weights are missing, or the disk cannot be written.
     """
     loaded = predictor.loaded
-    with tempfile.TemporaryDirectory(prefix="va-predict-") as scratch:
+    with scratch.below(Path(tempfile.gettempdir()), prefix="va-predict-") as folder:
         seen, failed = _look(videos, limits, progress)
-        out = keep or Path(scratch) / "features"
+        out = keep or folder / "features"
         if seen:
             config = dataclasses.replace(
                 predictor.config,
-                corpus=_corpus(Path(scratch), [video for video in videos if video.name in seen], seen),
+                corpus=_corpus(folder, [video for video in videos if video.name in seen], seen),
                 out=out,
                 readers=limits.readers,
                 stall_s=limits.stall_s,

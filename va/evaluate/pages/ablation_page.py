@@ -27,7 +27,7 @@ _FORMS: Final = {
     "end": (
         "As the release scored it",
         "Each head answers once per window, for its end; the paper protocol scores those answers and nothing of a "
-        "clip's first 10 s (R2). Under ABAW the first answer is held for them.",
+        "clip's first 10 s. Under ABAW the first answer is held for them.",
     ),
     "frames": (
         "For every frame",

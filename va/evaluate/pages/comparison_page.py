@@ -173,7 +173,7 @@ def _caveats(results: Item) -> list[tuple[str, str]]:
             "The same settings for every row: none was tuned for its encoders, and another learning rate or width may "
             "change the order.",
         ),
-        ("Region term", f"{texts} W maps what the head sees to the size of the texts (settled 3, 13)."),
+        ("Region term", f"{texts} W maps what the head sees to the size of the texts."),
         (
             "Encoders",
             "Frozen, from stored features. What an encoder saw in its own training is not known here: it may include "

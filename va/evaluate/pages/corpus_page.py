@@ -28,7 +28,7 @@ def write_page(found: Item, directory: Path) -> Path:
         VAError: The folder cannot be written.
     """
     page = render(found)
-    files.write_json(directory / "summary.json", markup.plain(found))
+    files.write_json(directory / "summary.json", markup.plain(_shared(found)))
     files.write_text(directory / "index.html", page)
     return directory / "index.html"
 
@@ -46,7 +46,7 @@ def render(found: Item) -> str:
     title = f"Corpus {found['name']}"
     facts = {
         "splits": ", ".join(f"{name} {split['clips']:,}" for name, split in found["splits"].items()) or "none",
-        "manifest": found["path"],
+        "manifest": _shared(found)["path"],
     }
     parts = {
         "title": text(title),
@@ -74,6 +74,11 @@ def render(found: Item) -> str:
 
 
 _NO_LABELS: Final = '<p class="note">No frame of this corpus has a label.</p>'
+
+
+def _shared(found: Item) -> dict[str, Any]:
+    """Leave out where on this machine the corpus lies: pages are passed on."""
+    return {**found, "path": "/".join(Path(found["path"]).parts[-2:])}
 
 
 def chart_data(found: Item) -> dict[str, Any]:

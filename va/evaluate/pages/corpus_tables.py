@@ -48,9 +48,9 @@ def regions(found: Item) -> Table:
 
 
 def rates(found: Item) -> Table:
-    """Clips by frame rate."""
+    """Clips by how often they are annotated."""
     rows: Rows = [(row["rate"], f"{row['clips']:,}") for row in found["rates"]]
-    return "Frame rates", ("frames per second", "clips"), rows
+    return "Annotation", ("label times per second", "clips"), rows
 
 
 def worst(found: Item) -> Table:
@@ -84,6 +84,11 @@ def remarks(found: Item) -> list[str]:
             f"Warning: {_count(len(found['overlap']), 'identity', 'identities')} in more than one split: "
             f"{', '.join(names)}{f' and {more} more' if more else ''}. Scores between these splits are not about "
             "strangers."
+        )
+    if found["constant"] and 2 * found["constant"] >= found["annotated"]:
+        said.append(
+            f"{found['constant']:,} of {found['annotated']:,} labelled clips have one label from beginning to end, as "
+            "where utterances are labelled and not frames: labelled frames are those that got it, not labels given."
         )
     longer, shorter = found["beyond"]["longer"], found["beyond"]["shorter"]
     if longer or shorter:

@@ -12,7 +12,7 @@ from va.evaluate.pages.ablation_page import SUBJECTS
 from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, row_head, scrolling_table, text
 from va.evaluate.pages.report import NAMES
-from va.evaluate.pages.sentences import demo_banner
+from va.evaluate.pages.sentences import demo_banner, few_clips
 from va.evaluate.pages.table_parts import Item, between, figure_cell
 
 _COLUMNS: Final = (("end", "paper"), ("frames", "abaw"))
@@ -42,7 +42,7 @@ def render(results: Item) -> str:
     parts = {
         "title": text(title),
         "facts": markup.terms(facts.items()),
-        "lead": text(_lead(results)),
+        "lead": text(f"{_lead(results)} {_few(results['own'])}".rstrip()),
         "tables": "".join(map(_table, results["tables"])),
         "own_said": text(
             "A prediction for every frame, the epoch chosen on dev, training identities held out by each seed. "
@@ -123,6 +123,11 @@ def _own(own: list[Item]) -> str:
         '<th scope="col">Mean</th><th scope="col">95% over clips</th><th scope="col" class="split">Page</th></tr>'
     )
     return scrolling_table("ablation", "own", head, lines)
+
+
+def _few(own: list[Item]) -> str:
+    """Warn where the split has few clips: our own runs were scored on the same ones as the tables."""
+    return few_clips(own[0]["rows"][0]["abaw"]["num_clips"]) if own else ""
 
 
 def _submission(submission: Item | None) -> str:

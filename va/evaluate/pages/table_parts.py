@@ -9,7 +9,7 @@ from typing import Any, Final
 from va.evaluate.pages import markup, whiskers
 from va.evaluate.pages.document import document
 from va.evaluate.pages.markup import number, text
-from va.evaluate.pages.sentences import demo_banner
+from va.evaluate.pages.sentences import demo_banner, few_clips
 from va.evaluate.pages.whiskers import signed
 
 Item = Mapping[str, Any]
@@ -188,7 +188,8 @@ def measured_on(rows: Sequence[Item], form: str) -> str:
         return "No trial of it finished."
     measured = trials[0][HEADLINE[form]]
     kind = "window ends" if form == "end" else "labelled frames"
-    return f"Measured on {measured['num_frames']:,} {kind} of {measured['num_clips']:,} clips."
+    said = f"Measured on {measured['num_frames']:,} {kind} of {measured['num_clips']:,} clips."
+    return " ".join(filter(None, (said, few_clips(measured["num_clips"]))))
 
 
 def _failed_trials(failed: Sequence[Item]) -> str:

@@ -90,8 +90,12 @@ def run(config: CheckConfig, *, progress: Callable[..., None]) -> Checked:
             f"--fix: {config.corpus} is no manifest, and decisions are written to one",
             "Make it with 'va corpus affwild2 ROOT --out DIR', then 'va corpus check DIR --fix'.",
         )
-    if config.crops is not None and not config.crops.is_dir():
-        raise VAError(f"--crops: {config.crops} is not a folder", "Name the folder with one folder per clip.")
+    for option, folder, holds in (
+        ("--crops", config.crops, "one folder per clip"),
+        ("--annotations", config.annotations, "the annotation text"),
+    ):
+        if folder is not None and not folder.is_dir():
+            raise VAError(f"{option}: {folder} is not a folder", f"Name the folder with {holds}.")
     if corpus is not None:
         root = media_root(corpus)
         texts = annotation_files(config.annotations or root, named=config.annotations is not None)

@@ -101,7 +101,8 @@ def run(config: FinetuneConfig, *, screen: Screen) -> Finetuned:
                     else:
                         held.enter_context(locks.alone(directory, doing="trained"))
             if not finished:
-                _train(config, start, store, towers, directory, identity, parallel, screen)
+                with _told(directory, screen):
+                    _train(config, start, store, towers, directory, identity, parallel, screen)
         leads = parallel.leads
     # The others are done. Extraction is stage one's own, by one process.
     extracted = _extract(config, start, directory, screen) if leads and config.extract else None
@@ -168,7 +169,7 @@ def _train(
     truths = {clip.id: start.corpus.truth(clip) for clip in start.division.selection}
     prototypes = torch.zeros(start.shape["num_regions"], start.shape["text_dim"])
     head = checkpoint.make_head(start.config, start.shape, prototypes=prototypes)
-    with _interruptible(screen, lambda: _kept(keeper)), screen.bars("training") as progress:
+    with _interruptible(screen, lambda: _kept(keeper, config)), screen.bars("training") as progress:
         learner = Learner(
             pool,
             trial=trial,
@@ -197,7 +198,7 @@ def _train(
         if trial.failure is not None:
             raise trial.failure
     if parallel.leads:
-        with _interruptible(screen, lambda: _kept(keeper)):
+        with _interruptible(screen, lambda: _kept(keeper, config)):
             keeper.finish(start, identity)
 
 
@@ -229,10 +230,25 @@ def _interruptible(screen: Screen, kept: Callable[[], str]) -> Iterator[None]:
         raise
 
 
-def _kept(keeper: Keeper) -> str:
+def _kept(keeper: Keeper, config: FinetuneConfig) -> str:
     if not keeper.begun:
         return "no epoch is kept yet; the same command begins with the first"
-    return f"{keeper.begun} is kept, and the same command goes on from there"
+    same = "the same command" if config.resume else "the same command without --no-resume"
+    return f"{keeper.begun} is kept, and {same} goes on from there"
+
+
+@contextlib.contextmanager
+def _told(directory: Path, screen: Screen) -> Iterator[None]:
+    """Say what lies on the disk where training fails: other settings make another folder, and would never touch it."""
+    try:
+        yield
+    except VAError:
+        if size := keeping.size_of_state(directory):
+            screen.note(
+                f"{directory}: holds {size / 1e9:.2g} GB to go on from with the same settings; "
+                "if you train with others, remove that folder"
+            )
+        raise
 
 
 @contextlib.contextmanager

@@ -172,6 +172,12 @@ def discard(directory: Path) -> None:
         files.remove(file)
 
 
+def size_of_state(directory: Path) -> int:
+    """Give the size of what is kept for going on, in bytes."""
+    kept = [*(directory / name for name in (states.NAME, states.PREVIOUS)), *_best_files(directory)]
+    return sum(file.stat().st_size for file in kept if file.is_file())
+
+
 def tidy(directory: Path) -> None:
     """Remove what a kill has left in a finished run between its `run.json` and `discard`, if the folder lets one."""
     names = (states.NAME, states.PREVIOUS)
