@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from support import make_video
 
-from va import weights
+from va import files, weights
 from va.data import corpus
 from va.data.corpus import Clip, Truth
 from va.data.features import FeatureStore, choose_store
@@ -364,6 +364,21 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     folder = vit(tmp_path / "model")
     (folder / name).unlink()
     with pytest.raises(VAError, match=f"{name}: does not exist"):
+        load(folder)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = vit(tmp_path / "model")
+    load(folder)
+    readable = files.hash_file
+
+    def refuse(path: Path) -> str:
+        if path.suffix == ".safetensors":
+            raise PermissionError(13, "Permission denied")
+        return readable(path)
+
+    monkeypatch.setattr(files, "hash_file", refuse)
+    with pytest.raises(VAError, match=r"model\.safetensors: cannot be read \(Permission denied\)"):
         load(folder)
 
 

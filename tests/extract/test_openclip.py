@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import open_clip
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from va import weights
+from va import files, weights
 from va.errors import VAError
 from va.extract import encoders, openclip
 from va.extract.config import ExtractConfig
@@ -192,3 +193,11 @@ def test_vit_b_32_at_full_size_is_quickgelu(tmp_path: Path) -> None:
     images = pictures(224, count=1)
     torch.testing.assert_close(encoder.encode(images), model.encode_image(shown(images)))
     assert encoder.dim == 512
+
+
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, file = saved(tmp_path)
+    build("open_clip:va-test", file)
+    monkeypatch.setattr(files, "hash_file", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(VAError, match=r"w\.safetensors: cannot be read \(Permission denied\)"):
+        build("open_clip:va-test", file)

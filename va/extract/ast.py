@@ -23,6 +23,7 @@ from va.errors import VAError
 from va.extract import inputs
 from va.extract.config import ExtractConfig
 from va.extract.decode import SAMPLE_RATE_HZ
+from va.extract.digests import digest_of
 from va.extract.encoders import Encoder, average_tokens, make_identity
 from va.extract.spectrum import MEL_BINS, ROWS_PER_S, log_mel
 
@@ -46,7 +47,7 @@ def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Pat
         folder: What `save` wrote, to be loaded instead of the published weights.
 
     Raises:
-        VAError: The weights are missing or do not fit, or the window is longer than the model's input.
+        VAError: The weights are missing, unreadable or do not fit, or the window is longer than the model's input.
     """
     if folder is not None:
         weights.find(weights.AST, local=folder)
@@ -62,8 +63,8 @@ def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Pat
         folder = file.parent
         if config.ast_weights is None:
             weights.find(dataclasses.replace(weights.AST, filename="config.json"), local=None)
+    digest = digest_of(folder / weights.AST.filename)  # before loading, as in clip.py
     model = _load(folder).to(device).eval().requires_grad_(False)
-    digest = files.hash_file(folder / "model.safetensors")
     encoder = from_model(model, name=name, weights_digest=digest, normalisation=_normalisation(folder), config=config)
     beside = {file: (folder / file).read_bytes() for file in _BESIDE if (folder / file).is_file()}
     return dataclasses.replace(encoder, save=partial(_save, model, beside))

@@ -25,6 +25,7 @@ from va.data.texttower import TowerContent
 from va.errors import VAError
 from va.extract import inputs, texttower
 from va.extract.config import ExtractConfig
+from va.extract.digests import digest_of
 from va.extract.encoders import Encoder, make_identity
 
 _OPENAI: Final = {
@@ -51,7 +52,7 @@ def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Pat
         folder: What `save` wrote, to be loaded instead of the published weights.
 
     Raises:
-        VAError: The weights are missing or do not fit the architecture.
+        VAError: The weights are missing, unreadable or do not fit the architecture.
     """
     if name == "tiny-clip":
         file = weights.DEMO / "tiny-clip" / "model.safetensors"
@@ -62,9 +63,10 @@ def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Pat
         architecture, hub_file = _OPENAI[name]
         file = weights.find(hub_file, local=folder or config.clip_weights)
         model = make_model(architecture)
+    digest = digest_of(file)  # before loading, whose errors say nothing of permissions
     load_weights(model, file, option=weights.CLIP.option)
     model = model.to(device).eval().requires_grad_(False)
-    return from_model(model, name=name, weights_digest=files.hash_file(file), config=config)
+    return from_model(model, name=name, weights_digest=digest, config=config)
 
 
 def make_model(architecture: str) -> Any:

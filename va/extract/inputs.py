@@ -9,8 +9,8 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from va.extract.resizing import Kernel, resize
 from va.extract.spectrum import HOP_SAMPLES, ROW_SAMPLES, count_rows
 
 FFT: Final = 512
@@ -35,20 +35,18 @@ def clip_picture(
         uint8 [side, side, 3], not scaled and not normalised: a quarter of the bytes of float32.
     """
     height, width = rgb.shape[:2]
-    kernel = Image.Resampling.BILINEAR if interpolation == "bilinear" else Image.Resampling.BICUBIC
+    kernel: Kernel = "bilinear" if interpolation == "bilinear" else "bicubic"
     tall, wide = _resized(height, width, side=side, resize_mode=resize_mode)
-    image = Image.fromarray(rgb)
-    if (tall, wide) != (height, width):
-        image = image.resize((wide, tall), kernel)
-    if (tall, wide) == (side, side):
-        return np.array(image)
     if resize_mode == "longest":
-        framed = Image.new("RGB", (side, side), (fill_color,) * 3)
-        framed.paste(image, ((side - wide) // 2, (side - tall) // 2))
-        return np.array(framed)
+        framed = np.full((side, side, 3), fill_color, np.uint8)
+        top, left = (side - tall) // 2, (side - wide) // 2
+        framed[top : top + tall, left : left + wide] = resize(
+            rgb, tall=tall, wide=wide, top=0, left=0, height=tall, width=wide, kernel=kernel
+        )
+        return framed
     # round() goes to the even neighbour at a half: torchvision's rule, kept.
     top, left = round((tall - side) / 2), round((wide - side) / 2)
-    return np.array(image.crop((left, top, left + side, top + side)))
+    return resize(rgb, tall=tall, wide=wide, top=top, left=left, height=side, width=side, kernel=kernel)
 
 
 def grey_picture(rgb: NDArray[Any], *, side: int) -> NDArray[np.float32]:

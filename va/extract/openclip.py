@@ -13,11 +13,12 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 
-from va import files, weights
+from va import weights
 from va.data.texttower import TowerContent
 from va.errors import VAError
 from va.extract import clip, texttower
 from va.extract.config import OPEN_CLIP, ExtractConfig
+from va.extract.digests import digest_of
 from va.extract.encoders import Encoder
 
 _FILE = weights.CLIP.filename
@@ -33,7 +34,7 @@ def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Pat
         folder: What `save` wrote, to be loaded instead of the tag's weights.
 
     Raises:
-        VAError: There is no such model or tag, or its weights are missing or do not fit.
+        VAError: There is no such model or tag, or its weights are missing, unreadable or do not fit.
     """
     architecture, settings = _look_up(name)
     given = folder or config.clip_weights
@@ -44,6 +45,7 @@ def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Pat
             encoder=name, repository=f"'{name}' on the hub", filename=_FILE, option=weights.CLIP.option
         )
         file = weights.find(local, local=given)
+    digest = digest_of(file)
     model = clip.make_model(architecture)
     clip.load_weights(model, file, option=weights.CLIP.option)
     model = model.to(device).eval().requires_grad_(False)
@@ -52,8 +54,6 @@ def build(name: str, *, config: ExtractConfig, device: torch.device, folder: Pat
 
     def prototypes(texts: Sequence[str], templates: Sequence[str]) -> NDArray[np.float32]:
         return clip.embed_texts(model, _tokenizer(architecture), texts, templates)
-
-    digest = files.hash_file(file)
 
     def text_tower(texts: Sequence[str]) -> TowerContent:
         plain = prototypes(texts, ("{}",))

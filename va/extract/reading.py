@@ -9,8 +9,9 @@ one array: nothing that a broken decoder could send is ever executed by the pare
 import contextlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import tee
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -170,10 +171,11 @@ class _Clip:
         for cell, picture in enumerate(self._pictures.of(self.path, clip_id=self._id, info=info)):
             if picture is None:
                 continue
+            made: dict[Hashable, NDArray[Any]] = {}  # encoders that make the same of a picture share it
             for group in groups:
                 seen = picture.box if group.front.sees == "box" else picture.rgb
                 if seen is not None:
-                    group.add(cell, seen, 0)
+                    made[group.recipe] = group.add(cell, seen, 0, made=made.get(group.recipe))
         for group in groups:
             group.flush()
 
@@ -200,25 +202,50 @@ class _Clip:
             group.flush()
 
 
+def _recipe(front: Front) -> Hashable:
+    """Give what is equal for encoders whose transforms do the same, as far as their settings can be compared."""
+    transform = front.transform
+    if isinstance(transform, partial):
+        recipe = (front.sees, transform.func, transform.args, *sorted(transform.keywords.items()))
+        with contextlib.suppress(TypeError):
+            hash(recipe)
+            return recipe
+    return front.sees, id(transform)
+
+
 class _Group:
     """Inputs of one encoder, gathered into one message."""
 
     def __init__(self, connection: Connection, front: Front, watch: Watch) -> None:
         self.front = front
+        self.recipe = _recipe(front)
         self._connection = connection
         self._watch = watch
         self._inputs: list[NDArray[Any]] = []
         self._rows: list[int] = []
         self._counts: list[int] = []
 
-    def add(self, row: int, raw: NDArray[Any], count: int) -> None:
-        """Transform one picture or box (cell `row`) or window (number `row`, `count` rows of spectrum)."""
-        with self._watch.stage("transform"):
-            self._inputs.append(self.front.transform(raw))
+    def add(self, row: int, raw: NDArray[Any], count: int, *, made: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Take one picture or box (cell `row`) or window (number `row`, `count` rows of spectrum).
+
+        Args:
+            row: Its number.
+            raw: What is transformed.
+            count: Rows of spectrum; 0 for frames.
+            made: What another group of the same recipe has made of it already.
+
+        Returns:
+            The model input.
+        """
+        if made is None:
+            with self._watch.stage("transform"):
+                made = self.front.transform(raw)
+        self._inputs.append(made)
         self._rows.append(row)
         self._counts.append(count)
         if len(self._inputs) * self._inputs[0].nbytes >= _GROUP_BYTES:
             self.flush()
+        return made
 
     def flush(self) -> None:
         """Send what there is."""
