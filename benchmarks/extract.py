@@ -25,23 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from material import RATE_HZ, draw, save_corpus
+from material import RATE_HZ, draw, nothing, save_corpus, silence
 
 from va import cores
 
 WINDOW_S, STRIDE_S, FRAMES_PER_WINDOW = 10.0, 3.0, 20
-
-
-def nothing(raw: Any) -> Any:
-    """Stand for a transform where only decoding is timed."""
-    return np.zeros(1, np.uint8)
-
-
-def silence(waveform: Any) -> Any:
-    """Stand for a spectrum where only decoding is timed."""
-    from va.extract.spectrum import count_rows
-
-    return np.zeros((count_rows(len(waveform)), 1), np.float32)
 
 
 def make_corpus(root: Path, given: argparse.Namespace) -> Path:

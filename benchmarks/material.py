@@ -43,3 +43,18 @@ def save_corpus(root: Path, media: list[Path], seconds: float) -> Path:
     ]
     entries = [(clip, truth) for clip in clips]
     return corpus.save(root, name="benchmark", synthetic=True, media_root=media[0].parent, entries=entries).path
+
+
+# Not in the benchmark that uses them: reader processes import what they run, and cannot import a script.
+
+
+def nothing(raw: Any) -> Any:
+    """Stand for a transform where only decoding is timed."""
+    return np.zeros(1, np.uint8)
+
+
+def silence(waveform: Any) -> Any:
+    """Stand for a spectrum where only decoding is timed."""
+    from va.extract.spectrum import count_rows
+
+    return np.zeros((count_rows(len(waveform)), 1), np.float32)

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,9 +119,15 @@ def test_training_says_how_to_go_on(small: Small, tmp_path: Path) -> None:
     ]
 
 
-def test_a_prediction_leaves_no_features_behind(tmp_path: Path) -> None:
-    run, scratch = make_run(tmp_path / "runs" / "gru-hierarchical-00000000"), tmp_path / "scratch"
-    scratch.mkdir()
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A temporary folder with a path that is short enough for sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_a_prediction_leaves_no_features_behind(tmp_path: Path, scratch: Path) -> None:
+    run = make_run(tmp_path / "runs" / "gru-hierarchical-00000000")
     make_video(tmp_path / "long.mp4", seconds=60)
     command = ["-m", "va.cli", "predict", run, tmp_path / "long.mp4", "--out", tmp_path / "out", "--device", "cpu"]
 
@@ -138,3 +145,17 @@ def test_a_prediction_leaves_no_features_behind(tmp_path: Path) -> None:
     assert process.returncode == 143 and folders() == []
     assert said[-2].startswith("finished pages are kept, features are not: the same command begins again")
     assert said[-1] == "stopped by SIGTERM"
+
+
+def test_a_temporary_folder_with_a_long_path_is_named(tmp_path: Path) -> None:
+    """Its path is part of a socket's, which the system keeps below 108 bytes."""
+    run, scratch = make_run(tmp_path / "runs" / "gru-hierarchical-00000000"), tmp_path / ("long" * 25)
+    scratch.mkdir()
+    make_video(tmp_path / "short.mp4", seconds=1)
+    command = ["-m", "va.cli", "predict", run, tmp_path / "short.mp4", "--out", tmp_path / "out", "--device", "cpu"]
+    with start(*command, TMPDIR=str(scratch)) as process:
+        said = process.communicate(timeout=_PATIENCE_S)[1]
+    assert process.returncode == 1
+    assert "error: no process can be started that would read media: AF_UNIX path too long" in said
+    assert f"fix: Give TMPDIR, now {scratch}, a short path" in said
+    assert "Traceback" not in said

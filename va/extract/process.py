@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from va.data.corpus import Clip
 from va.data.features import Source
+from va.errors import VAError
 from va.extract import reading
 from va.extract.config import ExtractConfig
 from va.extract.reading import Front
@@ -192,13 +194,24 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, Any
 
     Returns:
         The other end of the pipe, and the process; both are the caller's to close.
+
+    Raises:
+        VAError: The system starts none: a limit is reached, or the temporary folder's path is too long for a socket.
     """
     context = _context()
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
     # Its libraries would start a thread per core, and multiprocessing would run the user's script again in it.
     with _STARTING, _environment(dict.fromkeys(_ONE_THREAD, "1")), _nameless_main(), _deaf_to_interrupts():
-        process.start()
+        try:
+            process.start()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            raise VAError(
+                f"no process can be started that would read media: {error.strerror or error}",
+                f"Give TMPDIR, now {tempfile.gettempdir()}, a short path; check limits on processes and open files.",
+            ) from None
     theirs.close()
     return ours, process
 
