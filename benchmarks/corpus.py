@@ -80,10 +80,11 @@ def manifest(folder: Path) -> dict[str, float]:
 
 def index(folder: Path) -> dict[str, float]:
     """Run the command on a tree of full size."""
-    video = folder / "new_vids" / "video0.mp4"
+    tree, out = folder / "tree", folder / "out"
+    video = tree / "new_vids" / "video0.mp4"
     video.parent.mkdir(parents=True)
     write_video(video)
-    labels = folder / "VA_Estimation_Challenge"
+    labels = tree / "VA_Estimation_Challenge"
     for name in ("Train_Set", "Validation_Set"):
         (labels / name).mkdir(parents=True)
     lines = [f"{value:.3f},{-value:.3f}" for value in np.random.default_rng(0).uniform(-1, 1, FRAMES)]
@@ -92,11 +93,11 @@ def index(folder: Path) -> dict[str, float]:
         if number:
             os.link(video, video.with_name(f"video{number}.mp4"))
         (labels / ("Validation_Set" if number % 5 == 0 else "Train_Set") / f"video{number}.txt").write_text(text)
-    command = [sys.executable, "-m", "va.cli", "corpus", "affwild2", str(folder), "--out", str(folder / "out")]
+    command = [sys.executable, "-m", "va.cli", "corpus", "affwild2", str(tree), "--out", str(out)]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     index_s = time.perf_counter() - started
-    if len(Corpus.load(folder / "out").clips) != CLIPS:
+    if len(Corpus.load(out).clips) != CLIPS:
         raise SystemExit("the command has not read every clip")
     return {"index_s": index_s, "index_ms_per_clip": index_s / CLIPS * 1000}
 

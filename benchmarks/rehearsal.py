@@ -11,6 +11,7 @@ once more, which must train nothing.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -217,8 +218,10 @@ def run(command: Sequence[str], log: Path, *, kill_at: float | None) -> dict[str
     started = logged = time.monotonic()
     peak = highest = 0.0
     killed = False
-    with log.open("ab") as said:
+    with contextlib.ExitStack() as undo:
+        said = undo.enter_context(log.open("ab"))
         process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=said)
+        undo.callback(lambda: process.poll() is None and os.killpg(process.pid, signal.SIGKILL))  # a Ctrl-C
         while process.poll() is None:
             highest = max(highest, memory_mb(process.pid))
             now = time.monotonic()

@@ -1,6 +1,5 @@
 """One declaration of a setting: TOML, command line, defaults, help and digest."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import typer
 from typer.testing import CliRunner
 
 from va import options, settings
-from va.data import mediaroot
 from va.data.config import AfewVaConfig, AffWild2Config, OmgConfig, RecolaConfig, SewaConfig, SynthConfig
 from va.errors import VAError
 from va.extract.config import ExtractConfig
@@ -322,29 +320,15 @@ def test_no_result_goes_into_a_data_set(config: Any, below: str, tmp_path: Path)
     tree = tmp_path / "tree"
     tree.mkdir()
     (tmp_path / "link").symlink_to(tree)
-    for out in (tree / below, tmp_path / "link" / below):
+    (tmp_path / "elsewhere").mkdir()
+    (tree / "away").symlink_to(tmp_path / "elsewhere")  # who reads the tree follows it
+    for out in (tree / below, tmp_path / "link" / below, tree / "away" / below, tree / ".." / "tree" / below):
         with pytest.raises(VAError, match=r"--out .*: is in the data set .*tree") as raised:
             config(root=tree, out=out)
         assert "outside" in raised.value.hint
-    assert config(root=tree, out=tmp_path / "tree-corpus" / below).root == tree
-
-
-def manifest(folder: Path, media_root: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "corpus.json").write_text(json.dumps({"media_root": str(media_root)}))
-    return folder
-
-
-def test_features_do_not_go_into_a_data_set_unless_its_manifest_is_there_too(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    apart = manifest(tmp_path / "corpus", tree)
-    for corpus in (apart, apart / "corpus.json"):
-        with pytest.raises(VAError, match=r"--out .*features: is in the data set"):
-            mediaroot.require_apart(corpus, tree / "features")
-        mediaroot.require_apart(corpus, apart / "features")
-        mediaroot.require_apart(corpus, tmp_path / "features")
-    mediaroot.require_apart(manifest(tree, Path()), tree / "features")  # as 'va corpus synth' makes it
-    mediaroot.require_apart(tmp_path / "nowhere", tree)  # said by whoever opens it
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for out in (tmp_path / "tree-corpus", tmp_path / "elsewhere", tree / ".." / "corpus", tmp_path / "loop"):
+        assert config(root=tree, out=out / below).root == tree
 
 
 # --- as many arguments as there are

@@ -13,6 +13,7 @@ import inspect
 import itertools
 import json
 import math
+import os
 import sys
 import types
 import typing
@@ -213,11 +214,13 @@ def require_outside(out: Path, tree: Path) -> None:
     Raises:
         VAError: They would: it is that folder or one in it, if only through a link.
     """
-    if out.resolve().is_relative_to(tree.resolve()):
-        raise VAError(
-            f"--out {out}: is in the data set {tree}, where results would lie among the data and be read as such later",
-            "Give a folder outside of it to --out; nothing in a data set is changed.",
-        )
+    # As they lie, and as they are spelt: readers of a tree follow links that lead out of it.
+    for where in (os.path.realpath, lambda path: os.path.normpath(Path(path).absolute())):
+        if Path(where(out)).is_relative_to(where(tree)):
+            raise VAError(
+                f"--out {out}: is in the data set {tree}; results would lie among the data and be read as such later",
+                "Give a folder outside of it to --out; nothing in a data set is changed.",
+            )
 
 
 def _is(kind: type, value: Any) -> bool:

@@ -53,7 +53,8 @@ def finishing(*caught: signal.Signals) -> Iterator[Stop]:
 def interrupting() -> Iterator[Stop]:
     """Let the first SIGTERM do what Ctrl-C does, where it would end the process at once and leave its temporary files.
 
-    The second one ends it. Nothing where it is caught or ignored already, or outside of the main thread.
+    The second one ends it. Both are heard between two operations of Python, not within a long one. Nothing where it is
+    caught or ignored already, or outside of the main thread.
 
     Yields:
         Says whether one has come.

@@ -7,7 +7,6 @@ import typer
 
 from va import console, cores, options, settings, signals
 from va.commands.app import app, group
-from va.data import mediaroot
 from va.data.config import ImportConfig
 from va.errors import VAError
 from va.extract.config import ExtractConfig, PromptsConfig
@@ -20,7 +19,6 @@ def extract(config: ExtractConfig) -> None:
     """Stage one: run the encoders once over a corpus and keep their embeddings."""
     if not config.quiet:
         console.settings("extract", settings.as_dict(config))
-    mediaroot.require_apart(config.corpus, config.out)
     cores.share()
     with console.progress("loading libraries", quiet=config.quiet):
         from va.extract import pipeline, scaleout
@@ -53,7 +51,6 @@ def extract(config: ExtractConfig) -> None:
 def import_features(config: ImportConfig) -> None:
     """Make a verified store of features that were made elsewhere, one .npy or .npz per clip."""
     console.settings("import-features", settings.as_dict(config))
-    mediaroot.require_apart(config.corpus, config.out)
     with console.progress("loading libraries"):
         from va.data import imported
     kept = "clips imported so far are kept; the same command goes on with the others"

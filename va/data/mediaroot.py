@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from va import bounded, settings
 from va.errors import VAError
 
 
@@ -28,23 +27,6 @@ def below(root: Path, text: str, manifest: Path) -> Path:
         raise ValueError(f"{text!r} is not a path")
     text.encode()  # half a surrogate pair is not text
     return root / media
-
-
-def require_apart(corpus: Path, out: Path) -> None:
-    """Check that results do not go among the media that a manifest names (`settings.require_outside`).
-
-    Where the manifest itself lies among them, all may: so it is in a corpus that `va corpus synth` drew.
-
-    Raises:
-        VAError: Results would go among the media.
-    """
-    file = (corpus / "corpus.json" if corpus.is_dir() else corpus).absolute()
-    try:
-        root = file.parent / str(bounded.read_json(file, what="a corpus manifest", hint="")["media_root"])
-    except (VAError, KeyError):
-        return  # whoever opens it next says what is wrong
-    if not file.resolve().is_relative_to(root.resolve()):
-        settings.require_outside(out, root)
 
 
 def linked_folders(media: Iterable[Path], root: Path) -> list[str]:

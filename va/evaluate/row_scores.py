@@ -114,7 +114,7 @@ def few_clips(results: Mapping[str, Any]) -> str:
     """Warn where the runs were scored on few clips, which are the same for all; "" where there are enough."""
     forms = [form for row in results["rows"] for form in row["forms"].values()]
     counted = [trial[name]["num_clips"] for form in forms for trial in form["trials"] for name in PROTOCOLS]
-    return sentences.few_clips(max(counted, default=0))
+    return sentences.few_clips(sentences.fewest(counted))
 
 
 def require_all(results: Mapping[str, Any]) -> None:

@@ -162,7 +162,9 @@ def _figures(config: EvaluateConfig, opened: _Opened, measured: _Measured) -> Re
     found, smoothed, compared = measured.found, measured.smoothed, measured.compared
     others = [one.loaded for one in opened.others]
     ours = _own_rows(loaded, found, smoothed, scoring)
-    few = sentences.few_clips(ours[0]["abaw"]["num_clips"])
+    few = sentences.few_clips(
+        sentences.fewest(score["num_clips"] for score in (ours[0]["abaw"], ours[0]["paper"]) if score)
+    )
     return ReportFigures(
         title=f"{rows.describe_model(loaded)} on {inputs.corpus.name}",
         run=loaded.directory.name,

@@ -1,5 +1,6 @@
 """What several pages and commands say in the same words: what the figures beside it cannot mean."""
 
+from collections.abc import Iterable
 from typing import Final
 
 NO_REGIONS: Final = "This run was trained without the region term (lambda 0): it says nothing about regions."
@@ -29,6 +30,11 @@ def few_clips(num_clips: int) -> str:
         f"Only {num_clips} clips have labels: a 95% interval over so few is too narrow, in simulations it holds the "
         f"truth in {_HELD[num_clips]} of 100 cases. Conclude nothing from it."
     )
+
+
+def fewest(counts: Iterable[int]) -> int:
+    """Give the smallest number of clips that a protocol has counted, of those that have counted any; 0 for none."""
+    return min((count for count in counts if count), default=0)
 
 
 def demo_banner(*, is_demo: bool, synthetic: bool) -> str:

@@ -5,6 +5,7 @@ sent.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class Parallel:
                 )
             torch.cuda.set_device(device)
         if world > 1:
+            if rank:  # it writes nothing, and while it waits for the others Python would not hear a signal
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
             with _reaching():
                 dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
         return cls(rank=rank, world=world, device=device)
