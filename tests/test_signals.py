@@ -33,6 +33,14 @@ except KeyboardInterrupt:
     time.sleep(60)
 """
 
+SERVER = """
+from multiprocessing import forkserver
+from va.extract import process
+process.start(print)
+print(forkserver._forkserver._forkserver_pid)
+import time; time.sleep(60)
+"""
+
 
 def start(*command: str | Path, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
@@ -101,6 +109,18 @@ def test_what_is_kept_is_said_of_a_stop_and_of_nothing_else(capsys: pytest.Captu
         with pytest.raises(error), console.stoppable(lambda: "something is kept"):
             raise error
     assert capsys.readouterr().err.count("something is kept") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_does_not_reach_the_server_that_readers_are_forked_from() -> None:
+    """It imports libraries for seconds, and an interrupted import would print a traceback."""
+    with start("-c", SERVER) as process:
+        assert process.stdout is not None
+        server = next(line for line in process.stdout if line.strip().isdigit()).strip()
+        status = Path(f"/proc/{server}/status").read_text()
+        blocked = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigBlk"))
+        process.kill()
+    assert blocked & 1 << (signal.SIGINT - 1)
 
 
 # --- of commands

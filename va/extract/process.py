@@ -13,6 +13,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeAlias
 
@@ -201,6 +202,8 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[Connection, Any
     context = _context()
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
+    # Before signals are blocked: starting it lets them through again, to the server of forks that is started after it.
+    resource_tracker.ensure_running()
     # Its libraries would start a thread per core, and multiprocessing would run the user's script again in it.
     with _STARTING, _environment(dict.fromkeys(_ONE_THREAD, "1")), _nameless_main(), _deaf_to_interrupts():
         try:
