@@ -143,10 +143,15 @@ def test_a_signal_lets_the_clip_in_flight_finish(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    process = start(corpus, tmp_path)
-    wait_for_clips(tmp_path, 4, process)
-    os.killpg(process.pid, number)  # to all processes, as a terminal and batch schedulers do
-    stdout, stderr = process.communicate()
+    for attempt in range(5):  # a quick machine may have all clips in flight by then, and ends with 0
+        out = tmp_path / str(attempt)
+        process = start(corpus, out)
+        wait_for_clips(out, 1, process)
+        os.killpg(process.pid, number)  # to all processes, as a terminal and batch schedulers do
+        stdout, stderr = process.communicate()
+        if process.returncode:
+            break
+    tmp_path = out
     assert process.returncode == 128 + number, stderr
     assert "Traceback" not in stderr
     assert "the same command goes on from here" in stderr
